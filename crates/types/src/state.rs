@@ -1,0 +1,176 @@
+//! Closed enums with the field's labels: what is stored in a column is what is shown on the wire.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// The text names no value of the enum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not a member of {kind}")]
+pub struct BadLabel {
+    /// The enum's name, as faults show it.
+    pub kind: &'static str,
+    /// What was given, cut to 64 characters.
+    pub value: String,
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $label)] $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The label that is stored and shown.
+            #[must_use]
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.label())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadLabel;
+
+            fn from_str(text: &str) -> Result<Self, BadLabel> {
+                match text {
+                    $($label => Ok(Self::$variant),)*
+                    _ => Err(BadLabel { kind: stringify!($name), value: text.chars().take(64).collect() }),
+                }
+            }
+        }
+    )*};
+}
+
+labels! {
+    /// What a VM is doing (oVirt API `vm_status`).
+    ///
+    /// ```text
+    /// down -> powering_up -> up <-> paused -> powering_down -> down
+    /// down -> suspended (a restore with memory) -> powering_up
+    /// up -> not_responding (the monitor does not answer) -> up | down
+    /// ```
+    VmStatus {
+        /// No process.
+        Down = "down",
+        /// The process is being started.
+        PoweringUp = "powering_up",
+        /// The guest's vCPUs run.
+        Up = "up",
+        /// The guest was asked to shut down.
+        PoweringDown = "powering_down",
+        /// The process lives, the vCPUs are stopped (by a user or by an I/O error).
+        Paused = "paused",
+        /// No process; the next start resumes a saved memory.
+        Suspended = "suspended",
+        /// The process lives, its monitor does not answer.
+        NotResponding = "not_responding",
+    }
+
+    /// The kind of a snapshot (oVirt API `snapshot_type`).
+    SnapshotType {
+        /// Made by a user or a backup.
+        Regular = "regular",
+        /// What the VM runs on now: exactly one a VM.
+        Active = "active",
+        /// The former active state, kept while another snapshot is previewed.
+        Preview = "preview",
+    }
+
+    /// Format of an image file. The labels are oVirt's.
+    ImageFormat {
+        /// qcow2.
+        Cow = "cow",
+        /// Plain bytes; only ever a base.
+        Raw = "raw",
+    }
+
+    /// The bus a disk is attached to (oVirt API `disk_interface`).
+    DiskInterface {
+        /// virtio-blk.
+        Virtio = "virtio",
+        /// A disk on a virtio-scsi controller.
+        VirtioScsi = "virtio_scsi",
+        /// IDE: four disks at most.
+        Ide = "ide",
+        /// SATA through an AHCI controller: six disks at most.
+        Sata = "sata",
+    }
+
+    /// State of a durable job. `done`, `undone` and `stuck` are ends.
+    JobState {
+        /// Written, not yet begun.
+        Queued = "queued",
+        /// Its steps are being run.
+        Running = "running",
+        /// A step before the pivot failed; the steps that began are being undone.
+        Unwinding = "unwinding",
+        /// Every step done.
+        Done = "done",
+        /// Every begun step undone: the world is as it was.
+        Undone = "undone",
+        /// Failed after the pivot, or an undo failed: waits for `retry` at the next start or by an operator.
+        Stuck = "stuck",
+    }
+
+    /// State of one step of a job.
+    StepState {
+        /// Not begun.
+        Pending = "pending",
+        /// Begun: its effect may or may not have happened.
+        Started = "started",
+        /// Its effect has happened.
+        Done = "done",
+        /// It failed.
+        Failed = "failed",
+        /// Its effect has been taken back.
+        Undone = "undone",
+    }
+
+    /// How a lock row excludes others.
+    LockMode {
+        /// Nobody else may hold the entity.
+        Exclusive = "exclusive",
+        /// Other shared holders may.
+        Shared = "shared",
+    }
+
+    /// What a user may do in a project.
+    Role {
+        /// Everything in the project.
+        Admin = "admin",
+        /// All operations on the project's things.
+        Member = "member",
+        /// Reading only.
+        Reader = "reader",
+    }
+
+    /// Severity of an event (oVirt API `log_severity`).
+    Severity {
+        /// As expected.
+        Normal = "normal",
+        /// Odd, and the operation went on.
+        Warning = "warning",
+        /// An operation failed.
+        Error = "error",
+        /// Somebody must look.
+        Alert = "alert",
+    }
+}
+
+impl JobState {
+    /// Whether nothing will happen any more without an operator or a restart.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Undone | Self::Stuck)
+    }
+}
