@@ -1,0 +1,304 @@
+//! What a client can ask of the core. Each command is parsed at an edge into one of these values.
+//!
+//! | command | file | locks | VM states |
+//! |---|---|---|---|
+//! | `CreateVm`, `UpdateVm`, `AddNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
+//! | `DeleteVm` | `vm/delete.rs` | VM, its disks | down, suspended |
+//! | `StartVm` | `vm/start.rs` | VM | down, suspended, paused |
+//! | `StopVm` | `vm/stop.rs` | VM | any with a process |
+//! | `ShutdownVm` | `vm/stop.rs` | none held over time | up |
+//! | `CreateDisk`, `AdoptDisk` | `disk/create.rs` | the disk | - |
+//! | `DeleteDisk` | `disk/delete.rs` | the disk | not attached to a running VM |
+//! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
+//! | `CreateSnapshot` | `snapshot/create.rs` | VM, snapshot, its disks | up, paused, down |
+//! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
+//! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
+
+use stillpoint_types::{DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId, VmId};
+
+/// Where a request came from, for the log, jobs and events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Correlation id, sanitised.
+    pub correlation_id: String,
+}
+
+/// What an accepted command answers: the entity, and the job that goes on in the background, if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted<I> {
+    /// The entity made or operated on.
+    pub id: I,
+    /// The job; `None` when all is done.
+    pub job: Option<JobId>,
+}
+
+/// Fields of a VM that a client gives; absent ones take defaults (create) or stay (update).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmFields {
+    /// Name, 1 to 255 characters of letters, digits, `-`, `_`, `.` and any script's letters.
+    pub name: Option<String>,
+    /// Description, at most 4000 characters.
+    pub description: Option<String>,
+    /// Comment, at most 4000 characters.
+    pub comment: Option<String>,
+    /// RAM in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Guaranteed RAM in bytes.
+    pub memory_guaranteed_bytes: Option<u64>,
+    /// Sockets.
+    pub sockets: Option<u32>,
+    /// Cores a socket.
+    pub cores: Option<u32>,
+    /// Threads a core.
+    pub threads: Option<u32>,
+    /// Operating system name.
+    pub os_type: Option<String>,
+    /// Kernel path; an empty text takes it away.
+    pub kernel: Option<String>,
+    /// Initial RAM disk path; an empty text takes it away.
+    pub initrd: Option<String>,
+    /// Kernel command line.
+    pub cmdline: Option<String>,
+    /// VM type.
+    pub vm_type: Option<String>,
+    /// Refuse removal.
+    pub delete_protected: Option<bool>,
+}
+
+/// Makes a VM from the Blank template.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateVm {
+    /// Its fields; `name` is mandatory.
+    pub fields: VmFields,
+    /// Network interfaces to make with it.
+    pub nics: Vec<NicFields>,
+}
+
+/// Fields of a network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NicFields {
+    /// Name, unique in the VM; mandatory.
+    pub name: Option<String>,
+    /// MAC address; made up when absent.
+    pub mac: Option<String>,
+    /// `virtio` (default), `e1000`, `rtl8139`.
+    pub interface: Option<String>,
+    /// Cable in (default true).
+    pub linked: Option<bool>,
+}
+
+/// Changes a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateVm {
+    /// The VM.
+    pub vm: VmId,
+    /// What changes.
+    pub fields: VmFields,
+}
+
+/// Adds a network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddNic {
+    /// The VM.
+    pub vm: VmId,
+    /// The interface.
+    pub nic: NicFields,
+}
+
+/// Removes a network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveNic {
+    /// The VM.
+    pub vm: VmId,
+    /// The interface.
+    pub nic: NicId,
+}
+
+/// Removes a VM with its snapshots and, unless `detach_only`, its disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Keep the disks.
+    pub detach_only: bool,
+}
+
+/// Starts a VM, or resumes it (paused: lets the vCPUs run; suspended: loads the saved memory).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Leave the vCPUs stopped.
+    pub paused: bool,
+}
+
+/// Ends a VM's process at once, as pulling the plug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopVm {
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// Asks the guest to shut down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShutdownVm {
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// How a disk is attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachFields {
+    /// Bus (default virtio).
+    pub interface: Option<DiskInterface>,
+    /// Bootable (default false).
+    pub bootable: Option<bool>,
+    /// Plugged (default true).
+    pub active: Option<bool>,
+    /// The guest cannot write (default false).
+    pub read_only: Option<bool>,
+}
+
+/// Makes a disk with an empty base image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateDisk {
+    /// The disk's id, if the client chose one.
+    pub id: Option<DiskId>,
+    /// The base image's id, if the client chose one.
+    pub image: Option<ImageId>,
+    /// Alias; made from the VM's name or the id when absent.
+    pub alias: Option<String>,
+    /// Description.
+    pub description: String,
+    /// Storage domain: id or name.
+    pub domain: DomainRef,
+    /// Virtual size in bytes; rounded up to a multiple of 512.
+    pub size_bytes: u64,
+    /// Format of the base.
+    pub format: ImageFormat,
+    /// Takes space as it is written (default: true for cow, false for raw).
+    pub sparse: Option<bool>,
+    /// Attach it to a VM once it is made.
+    pub attach: Option<(VmId, AttachFields)>,
+}
+
+/// Names a storage domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainRef {
+    /// By id.
+    Id(DomainId),
+    /// By name.
+    Name(String),
+    /// The only one there is.
+    Default,
+}
+
+/// Adopts an image file that lies in a storage domain's directory as a new disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptDisk {
+    /// The disk's id, if the client chose one.
+    pub id: Option<DiskId>,
+    /// The image: the file is `IMAGE.qcow2`, or `IMAGE.raw` where `format` is raw.
+    pub image: ImageId,
+    /// Alias.
+    pub alias: Option<String>,
+    /// Description.
+    pub description: String,
+    /// The storage domain.
+    pub domain: DomainId,
+    /// `raw` only when the client says so: a raw file's content can look like anything.
+    pub format: ImageFormat,
+}
+
+/// Changes a disk's texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// Alias.
+    pub alias: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+}
+
+/// Removes a disk that no VM has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteDisk {
+    /// The disk.
+    pub disk: DiskId,
+}
+
+/// Attaches a disk to a VM that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// The VM.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// How.
+    pub fields: AttachFields,
+}
+
+/// Changes an attachment of a VM that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateAttachment {
+    /// The VM.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// What changes.
+    pub fields: AttachFields,
+}
+
+/// Detaches a disk from a VM that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detach {
+    /// The VM.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// Remove the disk too.
+    pub delete: bool,
+}
+
+/// Takes a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// Mandatory, 1 to 4000 characters.
+    pub description: String,
+    /// Save the memory of a running VM (the API's default is true).
+    pub memory: bool,
+    /// Which disks: absent all, empty none.
+    pub disks: Option<Vec<SnapshotDisk>>,
+}
+
+/// One disk that a snapshot shall hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// Id of the new active image, if the client chose one.
+    pub image: Option<ImageId>,
+}
+
+/// Removes a snapshot, merging what only it held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+}
+
+/// Brings a VM back to a snapshot; newer snapshots and what was written since are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Bring the memory back too, if the snapshot has one (the API's default is true).
+    pub memory: bool,
+}

@@ -1,0 +1,79 @@
+//! The core's one error: what a client may read, and a private cause that only the log may have.
+
+use crate::ports::{DriverError, DriverErrorKind};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use stillpoint_types::FaultCode;
+
+/// Why a command was refused or a job failed.
+///
+/// The public text names the object, the cause, what blocks it and since when, and what to do. It is stored with a
+/// failed job and read back after restarts, so it is plain data. The private part has no `Display`: printing it takes
+/// [`Fault::log_chain`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// What the dialects decide by.
+    pub code: FaultCode,
+    /// What the client may read.
+    pub text: String,
+    /// The causes, for the log only.
+    private: Option<String>,
+}
+
+impl Fault {
+    /// A fault with its public text.
+    pub fn new(code: FaultCode, text: impl fmt::Display) -> Self {
+        Self { code, text: text.to_string(), private: None }
+    }
+
+    /// The entity of the URL does not exist, or is not visible: both look the same.
+    pub fn not_found(kind: &str, id: impl fmt::Display) -> Self {
+        Self::new(FaultCode::NotFound, format!("Entity not found: {kind} {id}"))
+    }
+
+    /// A fault of our own; the cause goes to the log.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self {
+            code: FaultCode::Internal,
+            text: "Internal error; the daemon's log has the cause under this correlation id".into(),
+            private: Some(cause.to_string()),
+        }
+    }
+
+    /// Attaches a cause that only the log may have.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.private = Some(cause.to_string());
+        self
+    }
+
+    /// Code, public text and private causes on one line, for the log.
+    #[must_use]
+    pub fn log_chain(&self) -> String {
+        match &self.private {
+            Some(private) => format!("{:?}: {}: {private}", self.code, self.text),
+            None => format!("{:?}: {}", self.code, self.text),
+        }
+    }
+}
+
+/// The only place where a driver's kind becomes a client's code.
+impl From<DriverError> for Fault {
+    fn from(error: DriverError) -> Self {
+        let code = match error.kind {
+            DriverErrorKind::NoSpace => FaultCode::NoSpace,
+            DriverErrorKind::InvalidImage => FaultCode::ImageIllegal,
+            DriverErrorKind::Timeout | DriverErrorKind::Disconnected => FaultCode::HostUnreachable,
+            DriverErrorKind::Unsupported => FaultCode::Unsupported,
+            DriverErrorKind::Busy | DriverErrorKind::Protocol => FaultCode::Hypervisor,
+            DriverErrorKind::NotFound | DriverErrorKind::AlreadyExists | DriverErrorKind::Io => FaultCode::Storage,
+        };
+        Self { code, text: error.to_string(), private: Some(error.chain()) }
+    }
+}
+
+impl From<stillpoint_store::StoreError> for Fault {
+    fn from(error: stillpoint_store::StoreError) -> Self {
+        Self::internal(error)
+    }
+}

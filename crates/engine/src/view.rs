@@ -1,0 +1,323 @@
+//! What the edges show: plain values, read in one transaction, that know no dialect.
+//!
+//! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
+
+use crate::config::{AttachmentConfig, SnapshotConfig, VmConfig};
+use stillpoint_types::{
+    DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId,
+    SnapshotType, StepId, StepState, UserId, VmId, VmStatus,
+};
+
+/// A page of a list: at most `limit` items after the key of the last item of the page before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Key of the last item of the page before (`(name, id)` for named things, id otherwise), as the view's `key()` gave it.
+    pub after: Option<(String, String)>,
+    /// Most items; 0 gives an empty page.
+    pub limit: usize,
+}
+
+/// What a search of named things may ask; further fields come with the search language.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Glob over the name (`*` any run of characters).
+    pub name: Option<String>,
+    /// Exactly that id; text that is no id matches nothing.
+    pub id: Option<String>,
+    /// Compare names with case.
+    pub case_sensitive: bool,
+    /// Only jobs or events with this correlation id.
+    pub correlation_id: Option<String>,
+    /// Only events with an index above this one.
+    pub from_index: Option<i64>,
+}
+
+/// The job that holds an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The job.
+    pub job: JobId,
+    /// What it does, as shown to people.
+    pub what: String,
+    /// Since when.
+    pub since: Micros,
+}
+
+/// A VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmView {
+    /// Its id.
+    pub id: VmId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Its configuration.
+    pub config: VmConfig,
+    /// What it does.
+    pub status: VmStatus,
+    /// More about the status, such as `EIO` or `ENOSPC` for a VM paused by its disks; empty if nothing.
+    pub status_detail: String,
+    /// Who holds it, if a job does.
+    pub holder: Option<Holder>,
+    /// When it was made.
+    pub created_at: Micros,
+    /// Last start.
+    pub started_at: Option<Micros>,
+    /// Last stop.
+    pub stopped_at: Option<Micros>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskView {
+    /// Its id.
+    pub id: DiskId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Name and alias in one.
+    pub alias: String,
+    /// Free text.
+    pub description: String,
+    /// Virtual size in bytes.
+    pub size_bytes: u64,
+    /// Format of its active image.
+    pub format: ImageFormat,
+    /// Whether its base takes space as it is written.
+    pub sparse: bool,
+    /// Its active image.
+    pub image: ImageId,
+    /// Storage domain.
+    pub domain: DomainId,
+    /// Bytes on disk of the active image.
+    pub actual_bytes: u64,
+    /// Bytes on disk of all images of the disk.
+    pub total_bytes: u64,
+    /// The image is damaged: why; the disk's status is then `illegal`.
+    pub illegal: Option<String>,
+    /// Who holds it, if a job does; the status is then `locked`.
+    pub holder: Option<Holder>,
+    /// The VMs that it is attached to.
+    pub vms: Vec<VmId>,
+    /// When it was made.
+    pub created_at: Micros,
+}
+
+/// A disk as a VM has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentView {
+    /// The VM.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskView,
+    /// Bus.
+    pub interface: DiskInterface,
+    /// Whether the firmware may boot from it.
+    pub bootable: bool,
+    /// Plugged.
+    pub active: bool,
+    /// The guest cannot write.
+    pub read_only: bool,
+}
+
+/// Status of a snapshot (oVirt API `snapshot_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotStatus {
+    /// Usable.
+    Ok,
+    /// A job holds it.
+    Locked,
+    /// It is being previewed.
+    InPreview,
+}
+
+/// A VM snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotView {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Its VM.
+    pub vm: VmId,
+    /// The VM's present name.
+    pub vm_name: String,
+    /// Free text; `Active VM` for the active one.
+    pub description: String,
+    /// Kind.
+    pub kind: SnapshotType,
+    /// Status.
+    pub status: SnapshotStatus,
+    /// Who holds it.
+    pub holder: Option<Holder>,
+    /// When it was taken (the instant of the switch once that has happened).
+    pub date: Micros,
+    /// The saved memory; `None`: disks only.
+    pub memory: Option<MemoryId>,
+    /// What it keeps; `None` for the active one.
+    pub config: Option<SnapshotConfig>,
+    /// The snapshot before it.
+    pub previous: Option<SnapshotId>,
+}
+
+/// A disk in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotDiskView {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The disk as it was.
+    pub attachment: AttachmentConfig,
+    /// The image that holds its content now (a merge may have changed it).
+    pub image: ImageId,
+    /// That image's format.
+    pub format: ImageFormat,
+    /// Bytes on disk of that image.
+    pub actual_bytes: u64,
+    /// Storage domain.
+    pub domain: DomainId,
+}
+
+/// One image of a disk (oVirt API `disk_snapshot`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSnapshotView {
+    /// The image.
+    pub image: ImageId,
+    /// Its parent.
+    pub parent: Option<ImageId>,
+    /// The disk that owns it.
+    pub disk: DiskId,
+    /// The disk's alias.
+    pub alias: String,
+    /// The disk's description.
+    pub description: String,
+    /// The VM snapshot that names it, if one does; for the active image the VM's active snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// Whether it is the disk's active image.
+    pub active: bool,
+    /// Format.
+    pub format: ImageFormat,
+    /// Virtual size in bytes.
+    pub size_bytes: u64,
+    /// Bytes on disk.
+    pub actual_bytes: u64,
+    /// Whether a job holds the disk.
+    pub locked: bool,
+    /// Storage domain.
+    pub domain: DomainId,
+}
+
+/// A storage domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainView {
+    /// Its id.
+    pub id: DomainId,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub path: String,
+    /// Free bytes.
+    pub available_bytes: u64,
+    /// Used bytes.
+    pub used_bytes: u64,
+    /// Bytes promised to disks (sum of virtual sizes).
+    pub committed_bytes: u64,
+}
+
+/// State of a job or step as the oVirt API has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    /// Under way.
+    Started,
+    /// Ended well.
+    Finished,
+    /// Ended badly; everything is as it was, or it waits for an operator.
+    Failed,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// What it does, as shown to people.
+    pub description: String,
+    /// State.
+    pub status: RunStatus,
+    /// Who asked.
+    pub owner: UserId,
+    /// The request's correlation id.
+    pub correlation_id: String,
+    /// Begin.
+    pub started_at: Micros,
+    /// End.
+    pub ended_at: Option<Micros>,
+    /// Last change.
+    pub updated_at: Micros,
+    /// Why it failed, as the client may read it.
+    pub failure: Option<String>,
+}
+
+/// A step of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepView {
+    /// Its id.
+    pub id: StepId,
+    /// Its job.
+    pub job: JobId,
+    /// What it does, as shown to people.
+    pub description: String,
+    /// Place in the job, from 0.
+    pub number: u32,
+    /// State.
+    pub state: StepState,
+    /// Percent, 0 to 100.
+    pub progress: u8,
+    /// Begin.
+    pub started_at: Option<Micros>,
+    /// End.
+    pub ended_at: Option<Micros>,
+}
+
+/// An event: what users read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventView {
+    /// Growing number, also its id.
+    pub index: i64,
+    /// oVirt's event code.
+    pub code: u32,
+    /// Severity.
+    pub severity: Severity,
+    /// Text.
+    pub text: String,
+    /// When.
+    pub at: Micros,
+    /// The request's correlation id.
+    pub correlation_id: Option<String>,
+    /// Who.
+    pub user: Option<(UserId, String)>,
+    /// The VM concerned.
+    pub vm: Option<(VmId, String)>,
+    /// The disk concerned.
+    pub disk: Option<(DiskId, String)>,
+}
+
+/// The fixed surroundings that clients navigate: one of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct House {
+    /// Id of this installation.
+    pub instance: String,
+    /// Data center: id, name.
+    pub data_center: (String, String),
+    /// Cluster: id, name.
+    pub cluster: (String, String),
+    /// Host: id, name.
+    pub host: (String, String),
+    /// Network: id, name.
+    pub network: (String, String),
+    /// vNIC profile: id, name.
+    pub vnic_profile: (String, String),
+    /// Number of CPUs of the host.
+    pub host_cpus: u32,
+    /// RAM of the host in bytes.
+    pub host_memory_bytes: u64,
+    /// QEMU's version.
+    pub qemu_version: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+}
