@@ -23,7 +23,11 @@ pub struct Fault {
 impl Fault {
     /// A fault with its public text.
     pub fn new(code: FaultCode, text: impl fmt::Display) -> Self {
-        Self { code, text: text.to_string(), private: None }
+        Self {
+            code,
+            text: text.to_string(),
+            private: None,
+        }
     }
 
     /// The entity of the URL does not exist, or is not visible: both look the same.
@@ -68,7 +72,11 @@ impl From<DriverError> for Fault {
             DriverErrorKind::Busy | DriverErrorKind::Protocol => FaultCode::Hypervisor,
             DriverErrorKind::NotFound | DriverErrorKind::AlreadyExists | DriverErrorKind::Io => FaultCode::Storage,
         };
-        Self { code, text: error.to_string(), private: Some(error.chain()) }
+        Self {
+            code,
+            text: error.to_string(),
+            private: Some(error.chain()),
+        }
     }
 }
 

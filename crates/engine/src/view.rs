@@ -321,3 +321,18 @@ pub struct House {
     /// `kvm` or `tcg`.
     pub accelerator: String,
 }
+
+/// An image file in a storage domain that belongs to no disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnregisteredView {
+    /// The image id in its file name.
+    pub image: ImageId,
+    /// Format by its file name's ending.
+    pub format: ImageFormat,
+    /// Virtual size in bytes, 0 if the header cannot be read.
+    pub size_bytes: u64,
+    /// Bytes on disk.
+    pub actual_bytes: u64,
+    /// Why it cannot be adopted, if it cannot.
+    pub refused: Option<String>,
+}
