@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Query, Stored, Tx,
-    row::{parsed, quantity, stored},
+    column::{quantity, stored, text},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageId, Micros, ProjectId};
@@ -34,14 +34,14 @@ pub struct DiskRow {
 
 fn disk_row(row: &Row<'_>) -> rusqlite::Result<DiskRow> {
     Ok(DiskRow {
-        id: parsed(row, "id")?,
-        project: parsed(row, "project_id")?,
-        domain: parsed(row, "domain_id")?,
+        id: text(row, "id")?,
+        project: text(row, "project_id")?,
+        domain: text(row, "domain_id")?,
         alias: row.get("alias")?,
         description: row.get("description")?,
         size_bytes: quantity(row, "size_bytes")?,
         sparse: row.get("sparse")?,
-        image: parsed(row, "image_id")?,
+        image: text(row, "image_id")?,
         illegal: row.get("illegal")?,
         created_at: row.get("created_at")?,
     })
@@ -49,27 +49,32 @@ fn disk_row(row: &Row<'_>) -> rusqlite::Result<DiskRow> {
 
 /// Adds a disk.
 pub fn insert(tx: &Tx, disk: &DiskRow) -> Stored<()> {
-    tx.sql().prepare_cached(
-        "INSERT INTO disk (id, project_id, domain_id, alias, description, size_bytes, sparse, image_id, created_at)
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO disk (id, project_id, domain_id, alias, description, size_bytes, sparse, image_id, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
-        disk.id.to_string(),
-        disk.project.to_string(),
-        disk.domain.to_string(),
-        disk.alias,
-        disk.description,
-        stored(disk.size_bytes),
-        disk.sparse,
-        disk.image.to_string(),
-        disk.created_at
-    ])?;
+        )?
+        .execute(params![
+            disk.id.to_string(),
+            disk.project.to_string(),
+            disk.domain.to_string(),
+            disk.alias,
+            disk.description,
+            stored(disk.size_bytes),
+            disk.sparse,
+            disk.image.to_string(),
+            disk.created_at
+        ])?;
     Ok(())
 }
 
 /// One disk.
 pub fn get(conn: &Conn, id: DiskId) -> Stored<Option<DiskRow>> {
-    Ok(conn.sql().prepare_cached("SELECT * FROM disk WHERE id = ?1")?.query_row([id.to_string()], disk_row).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM disk WHERE id = ?1")?
+        .query_row([id.to_string()], disk_row)
+        .optional()?)
 }
 
 /// A page in order of (alias, id).
@@ -79,9 +84,14 @@ pub fn page(conn: &Conn, query: &Query, domain: Option<DomainId>) -> Stored<Vec<
         values.push(rusqlite::types::Value::Text(domain.to_string()));
         wheres.push_str(&format!(" AND disk.domain_id = ?{}", values.len()));
     }
-    let text = format!("SELECT disk.* FROM disk WHERE {wheres} ORDER BY disk.alias, disk.id LIMIT {}", query.limit);
+    let text = format!(
+        "SELECT disk.* FROM disk WHERE {wheres} ORDER BY disk.alias, disk.id LIMIT {}",
+        query.limit
+    );
     let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement.query_map(rusqlite::params_from_iter(values), disk_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), disk_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Moves a disk to another active image.
@@ -94,7 +104,9 @@ pub fn set_image(tx: &Tx, id: DiskId, image: ImageId) -> Stored<()> {
 
 /// Marks a disk unusable, with the reason, or usable again.
 pub fn set_illegal(tx: &Tx, id: DiskId, why: Option<&str>) -> Stored<()> {
-    tx.sql().prepare_cached("UPDATE disk SET illegal = ?2 WHERE id = ?1")?.execute(params![id.to_string(), why])?;
+    tx.sql()
+        .prepare_cached("UPDATE disk SET illegal = ?2 WHERE id = ?1")?
+        .execute(params![id.to_string(), why])?;
     Ok(())
 }
 
@@ -108,14 +120,19 @@ pub fn set_texts(tx: &Tx, id: DiskId, alias: &str, description: &str) -> Stored<
 
 /// Removes a disk's row; its images are the caller's business.
 pub fn delete(tx: &Tx, id: DiskId) -> Stored<()> {
-    tx.sql().prepare_cached("DELETE FROM disk WHERE id = ?1")?.execute([id.to_string()])?;
+    tx.sql()
+        .prepare_cached("DELETE FROM disk WHERE id = ?1")?
+        .execute([id.to_string()])?;
     Ok(())
 }
 
 /// Sum of the virtual sizes in a domain, in bytes.
 pub fn committed_bytes(conn: &Conn, domain: DomainId) -> Stored<u64> {
     let sql = "SELECT coalesce(sum(size_bytes), 0) AS committed FROM disk WHERE domain_id = ?1";
-    Ok(conn.sql().prepare_cached(sql)?.query_row([domain.to_string()], |row| quantity(row, "committed"))?)
+    Ok(conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([domain.to_string()], |row| quantity(row, "committed"))?)
 }
 
 // --------------------------------------------------------------------------------------- storage domains
@@ -132,7 +149,11 @@ pub struct DomainRow {
 }
 
 fn domain_row(row: &Row<'_>) -> rusqlite::Result<DomainRow> {
-    Ok(DomainRow { id: parsed(row, "id")?, name: row.get("name")?, path: row.get("path")? })
+    Ok(DomainRow {
+        id: text(row, "id")?,
+        name: row.get("name")?,
+        path: row.get("path")?,
+    })
 }
 
 /// Adds a storage domain, or moves the one of that name to `path` (the data directory may have moved).
@@ -142,11 +163,15 @@ pub fn ensure_domain(tx: &Tx, name: &str, path: &str, at: Micros) -> Stored<Doma
          ON CONFLICT (name) DO UPDATE SET path = excluded.path",
         params![DomainId::fresh().to_string(), name, path, at],
     )?;
-    Ok(tx.sql().query_row("SELECT * FROM storage_domain WHERE name = ?1", [name], domain_row)?)
+    Ok(tx
+        .sql()
+        .query_row("SELECT * FROM storage_domain WHERE name = ?1", [name], domain_row)?)
 }
 
 /// All storage domains, by name.
 pub fn domains(conn: &Conn) -> Stored<Vec<DomainRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM storage_domain ORDER BY name")?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM storage_domain ORDER BY name")?;
     Ok(statement.query_map([], domain_row)?.collect::<Result<_, _>>()?)
 }

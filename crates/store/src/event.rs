@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    row::{parsed, parsed_opt},
+    column::{text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, Micros, ProjectId, Severity, UserId, VmId};
@@ -39,14 +39,14 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     Ok(EventRow {
         index: row.get("idx")?,
         code: row.get("code")?,
-        severity: parsed(row, "severity")?,
+        severity: text(row, "severity")?,
         text: row.get("text")?,
         at: row.get("at")?,
         correlation_id: row.get("correlation_id")?,
-        project: parsed_opt(row, "project_id")?,
-        user: named(parsed_opt(row, "user_id")?, row.get("user_name")?),
-        vm: named(parsed_opt(row, "vm_id")?, row.get("vm_name")?),
-        disk: named(parsed_opt(row, "disk_id")?, row.get("disk_alias")?),
+        project: text_opt(row, "project_id")?,
+        user: named(text_opt(row, "user_id")?, row.get("user_name")?),
+        vm: named(text_opt(row, "vm_id")?, row.get("vm_name")?),
+        disk: named(text_opt(row, "disk_id")?, row.get("disk_alias")?),
     })
 }
 
@@ -75,7 +75,11 @@ pub fn insert(tx: &Tx, e: &EventRow) -> Stored<()> {
 
 /// One event.
 pub fn get(conn: &Conn, index: i64) -> Stored<Option<EventRow>> {
-    Ok(conn.sql().prepare_cached("SELECT * FROM event WHERE idx = ?1")?.query_row([index], event_row).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM event WHERE idx = ?1")?
+        .query_row([index], event_row)
+        .optional()?)
 }
 
 /// A page of events, newest first, below the index `before`, above the index `from`.
@@ -96,11 +100,18 @@ pub fn page(
     }
     let text = format!("SELECT * FROM event WHERE {wheres} ORDER BY idx DESC LIMIT {limit}");
     let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement.query_map(rusqlite::params_from_iter(values), event_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), event_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Adds "only things of these projects" to a WHERE clause.
-pub(crate) fn only_projects(projects: Option<&[ProjectId]>, column: &str, wheres: &mut String, values: &mut Vec<String>) {
+pub(crate) fn only_projects(
+    projects: Option<&[ProjectId]>,
+    column: &str,
+    wheres: &mut String,
+    values: &mut Vec<String>,
+) {
     let Some(projects) = projects else { return };
     let mut marks = Vec::new();
     for project in projects {

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    row::{parsed, parsed_opt, quantity, stored},
+    column::{quantity, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId, Micros};
@@ -36,7 +36,10 @@ impl std::str::FromStr for ImageState {
             "creating" => Ok(Self::Creating),
             "live" => Ok(Self::Live),
             "doomed" => Ok(Self::Doomed),
-            other => Err(stillpoint_types::state::BadLabel { kind: "ImageState", value: other.to_owned() }),
+            other => Err(stillpoint_types::state::BadLabel {
+                kind: "ImageState",
+                value: other.to_owned(),
+            }),
         }
     }
 }
@@ -64,39 +67,44 @@ pub struct ImageRow {
 
 fn image_row(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
     Ok(ImageRow {
-        id: parsed(row, "id")?,
-        disk: parsed(row, "disk_id")?,
-        parent: parsed_opt(row, "parent_id")?,
-        domain: parsed(row, "domain_id")?,
-        format: parsed(row, "format")?,
+        id: text(row, "id")?,
+        disk: text(row, "disk_id")?,
+        parent: text_opt(row, "parent_id")?,
+        domain: text(row, "domain_id")?,
+        format: text(row, "format")?,
         size_bytes: quantity(row, "size_bytes")?,
-        state: parsed(row, "state")?,
+        state: text(row, "state")?,
         created_at: row.get("created_at")?,
     })
 }
 
-/// Adds an image. An id that is taken is `StoreError::Taken`.
+/// Adds an image. An id that is taken is `StoreError::Duplicate`.
 pub fn insert(tx: &Tx, image: &ImageRow) -> Stored<()> {
-    tx.sql().prepare_cached(
-        "INSERT INTO image (id, disk_id, parent_id, domain_id, format, size_bytes, state, created_at)
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO image (id, disk_id, parent_id, domain_id, format, size_bytes, state, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        image.id.to_string(),
-        image.disk.to_string(),
-        image.parent.map(|p| p.to_string()),
-        image.domain.to_string(),
-        image.format.label(),
-        stored(image.size_bytes),
-        image.state.label(),
-        image.created_at
-    ])?;
+        )?
+        .execute(params![
+            image.id.to_string(),
+            image.disk.to_string(),
+            image.parent.map(|p| p.to_string()),
+            image.domain.to_string(),
+            image.format.label(),
+            stored(image.size_bytes),
+            image.state.label(),
+            image.created_at
+        ])?;
     Ok(())
 }
 
 /// One image, whatever its state.
 pub fn get(conn: &Conn, id: ImageId) -> Stored<Option<ImageRow>> {
-    Ok(conn.sql().prepare_cached("SELECT * FROM image WHERE id = ?1")?.query_row([id.to_string()], image_row).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM image WHERE id = ?1")?
+        .query_row([id.to_string()], image_row)
+        .optional()?)
 }
 
 /// The chain that ends in `id`, base first.
@@ -108,14 +116,19 @@ pub fn chain(conn: &Conn, id: ImageId) -> Stored<Vec<ImageRow>> {
              WHERE image.parent_id IS NOT NULL AND up.depth < 10000)
          SELECT image.* FROM up JOIN image ON image.id = up.id ORDER BY up.depth DESC",
     )?;
-    Ok(statement.query_map([id.to_string()], image_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map([id.to_string()], image_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// The children of an image, doomed ones left out.
 pub fn children(conn: &Conn, id: ImageId) -> Stored<Vec<ImageRow>> {
-    let mut statement =
-        conn.sql().prepare_cached("SELECT * FROM image WHERE parent_id = ?1 AND state <> 'doomed' ORDER BY id")?;
-    Ok(statement.query_map([id.to_string()], image_row)?.collect::<Result<_, _>>()?)
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM image WHERE parent_id = ?1 AND state <> 'doomed' ORDER BY id")?;
+    Ok(statement
+        .query_map([id.to_string()], image_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// All images of a disk that are live, oldest first.
@@ -123,7 +136,9 @@ pub fn of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<ImageRow>> {
     let mut statement = conn
         .sql()
         .prepare_cached("SELECT * FROM image WHERE disk_id = ?1 AND state = 'live' ORDER BY created_at, id")?;
-    Ok(statement.query_map([disk.to_string()], image_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map([disk.to_string()], image_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// A page of the live images of a domain, in order of id.
@@ -132,7 +147,9 @@ pub fn page_of_domain(conn: &Conn, domain: DomainId, after: &str, limit: usize) 
         "SELECT * FROM image WHERE domain_id = ?1 AND state = 'live' AND id > ?2 ORDER BY id LIMIT ?3",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    Ok(statement.query_map(params![domain.to_string(), after, limit], image_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map(params![domain.to_string(), after, limit], image_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Images that nothing names (no disk's active image, in no snapshot) and that are live: leftovers to unlink or merge.
@@ -148,14 +165,20 @@ pub fn unnamed(conn: &Conn) -> Stored<Vec<ImageRow>> {
 
 /// Images whose files are to be removed.
 pub fn doomed(conn: &Conn) -> Stored<Vec<ImageRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM image WHERE state = 'doomed' ORDER BY id")?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM image WHERE state = 'doomed' ORDER BY id")?;
     Ok(statement.query_map([], image_row)?.collect::<Result<_, _>>()?)
 }
 
 /// How many names an image has: disks that write to it, and snapshots that keep it.
 pub fn names(conn: &Conn, id: ImageId) -> Stored<(Vec<DiskId>, u64)> {
-    let mut statement = conn.sql().prepare_cached("SELECT id FROM disk WHERE image_id = ?1 ORDER BY id")?;
-    let disks = statement.query_map([id.to_string()], |row| parsed(row, "id"))?.collect::<Result<_, _>>()?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT id FROM disk WHERE image_id = ?1 ORDER BY id")?;
+    let disks = statement
+        .query_map([id.to_string()], |row| text(row, "id"))?
+        .collect::<Result<_, _>>()?;
     let snapshots = conn
         .sql()
         .prepare_cached("SELECT count(*) AS n FROM snapshot_disk WHERE image_id = ?1")?
@@ -169,7 +192,9 @@ pub fn set_state(tx: &Tx, id: ImageId, state: ImageState) -> Stored<()> {
         ImageState::Doomed => "UPDATE image SET state = ?2, parent_id = NULL WHERE id = ?1",
         ImageState::Creating | ImageState::Live => "UPDATE image SET state = ?2 WHERE id = ?1",
     };
-    tx.sql().prepare_cached(sql)?.execute(params![id.to_string(), state.label()])?;
+    tx.sql()
+        .prepare_cached(sql)?
+        .execute(params![id.to_string(), state.label()])?;
     Ok(())
 }
 
@@ -191,6 +216,8 @@ pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
 
 /// Removes a row.
 pub fn delete(tx: &Tx, id: ImageId) -> Stored<()> {
-    tx.sql().prepare_cached("DELETE FROM image WHERE id = ?1")?.execute([id.to_string()])?;
+    tx.sql()
+        .prepare_cached("DELETE FROM image WHERE id = ?1")?
+        .execute([id.to_string()])?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     Conn, StoreError, Stored, Tx,
-    row::{parsed, parsed_opt},
+    column::{text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{JobId, JobState, LockMode, Micros, ProjectId, StepId, StepState, UserId, VmId};
@@ -51,16 +51,16 @@ pub struct JobRow {
 
 fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
-        id: parsed(row, "id")?,
+        id: text(row, "id")?,
         kind: row.get("kind")?,
         version: row.get("version")?,
         params: row.get("params")?,
-        state: parsed(row, "state")?,
+        state: text(row, "state")?,
         pivot_reached: row.get("pivot_reached")?,
         description: row.get("description")?,
-        project: parsed(row, "project_id")?,
-        vm: parsed_opt(row, "vm_id")?,
-        owner: parsed(row, "owner_id")?,
+        project: text(row, "project_id")?,
+        vm: text_opt(row, "vm_id")?,
+        owner: text(row, "owner_id")?,
         owner_name: row.get("owner_name")?,
         correlation_id: row.get("correlation_id")?,
         failure: row.get("failure")?,
@@ -101,14 +101,14 @@ pub struct StepRow {
 
 fn step_row(row: &Row<'_>) -> rusqlite::Result<StepRow> {
     Ok(StepRow {
-        job: parsed(row, "job_id")?,
+        job: text(row, "job_id")?,
         seq: row.get("seq")?,
-        id: parsed(row, "id")?,
+        id: text(row, "id")?,
         name: row.get("name")?,
         args: row.get("args")?,
         description: row.get("description")?,
         pivot: row.get("pivot")?,
-        state: parsed(row, "state")?,
+        state: text(row, "state")?,
         output: row.get("output")?,
         progress: row.get("progress")?,
         started_at: row.get("started_at")?,
@@ -118,24 +118,25 @@ fn step_row(row: &Row<'_>) -> rusqlite::Result<StepRow> {
 
 /// Adds a job with its steps.
 pub fn insert(tx: &Tx, job: &JobRow, steps: &[StepRow]) -> Stored<()> {
-    tx.sql().prepare_cached(
-        "INSERT INTO job (id, kind, version, params, state, description, project_id, vm_id, owner_id, owner_name,
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO job (id, kind, version, params, state, description, project_id, vm_id, owner_id, owner_name,
          correlation_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)",
-    )?
-    .execute(params![
-        job.id.to_string(),
-        job.kind,
-        job.version,
-        job.params,
-        job.state.label(),
-        job.description,
-        job.project.to_string(),
-        job.vm.map(|vm| vm.to_string()),
-        job.owner.to_string(),
-        job.owner_name,
-        job.correlation_id,
-        job.created_at
-    ])?;
+        )?
+        .execute(params![
+            job.id.to_string(),
+            job.kind,
+            job.version,
+            job.params,
+            job.state.label(),
+            job.description,
+            job.project.to_string(),
+            job.vm.map(|vm| vm.to_string()),
+            job.owner.to_string(),
+            job.owner_name,
+            job.correlation_id,
+            job.created_at
+        ])?;
     let mut statement = tx.sql().prepare_cached(
         "INSERT INTO job_step (job_id, seq, id, name, args, description, pivot, state, started_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -158,25 +159,36 @@ pub fn insert(tx: &Tx, job: &JobRow, steps: &[StepRow]) -> Stored<()> {
 
 /// One job.
 pub fn get(conn: &Conn, id: JobId) -> Stored<Option<JobRow>> {
-    Ok(conn.sql().prepare_cached("SELECT * FROM job WHERE id = ?1")?.query_row([id.to_string()], job_row).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM job WHERE id = ?1")?
+        .query_row([id.to_string()], job_row)
+        .optional()?)
 }
 
 /// The steps of a job, in order.
 pub fn steps(conn: &Conn, id: JobId) -> Stored<Vec<StepRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM job_step WHERE job_id = ?1 ORDER BY seq")?;
-    Ok(statement.query_map([id.to_string()], step_row)?.collect::<Result<_, _>>()?)
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM job_step WHERE job_id = ?1 ORDER BY seq")?;
+    Ok(statement
+        .query_map([id.to_string()], step_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Every job that has not ended, oldest first.
 pub fn unfinished(conn: &Conn) -> Stored<Vec<JobRow>> {
-    let mut statement =
-        conn.sql().prepare_cached("SELECT * FROM job WHERE state IN ('queued', 'running', 'unwinding') ORDER BY id")?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM job WHERE state IN ('queued', 'running', 'unwinding') ORDER BY id")?;
     Ok(statement.query_map([], job_row)?.collect::<Result<_, _>>()?)
 }
 
 /// Every job that waits for an operator or the next start.
 pub fn stuck(conn: &Conn) -> Stored<Vec<JobRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM job WHERE state = 'stuck' ORDER BY id")?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM job WHERE state = 'stuck' ORDER BY id")?;
     Ok(statement.query_map([], job_row)?.collect::<Result<_, _>>()?)
 }
 
@@ -201,7 +213,9 @@ pub fn page(
     }
     let text = format!("SELECT * FROM job WHERE {wheres} ORDER BY id DESC LIMIT {limit}");
     let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement.query_map(rusqlite::params_from_iter(values), job_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), job_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Moves a job from one state to another.
@@ -216,7 +230,10 @@ pub fn set_state(tx: &Tx, id: JobId, from: &[JobState], to: JobState, failure: O
          AND state IN ({})",
         froms.join(", ")
     );
-    let changed = tx.sql().prepare_cached(&sql)?.execute(params![id.to_string(), to.label(), failure, at, ended])?;
+    let changed = tx
+        .sql()
+        .prepare_cached(&sql)?
+        .execute(params![id.to_string(), to.label(), failure, at, ended])?;
     expect_one(changed, || format!("job {id} to {to}"))
 }
 
@@ -224,7 +241,15 @@ pub fn set_state(tx: &Tx, id: JobId, from: &[JobState], to: JobState, failure: O
 ///
 /// # Errors
 /// `StoreError::IllegalOrder` when it is not in `from`.
-pub fn set_step(tx: &Tx, id: JobId, seq: u32, from: &[StepState], to: StepState, output: Option<&str>, at: Micros) -> Stored<()> {
+pub fn set_step(
+    tx: &Tx,
+    id: JobId,
+    seq: u32,
+    from: &[StepState],
+    to: StepState,
+    output: Option<&str>,
+    at: Micros,
+) -> Stored<()> {
     let froms: Vec<_> = from.iter().map(|state| format!("'{}'", state.label())).collect();
     let (started, ended) = match to {
         StepState::Started => (Some(at), None),
@@ -238,19 +263,30 @@ pub fn set_step(tx: &Tx, id: JobId, seq: u32, from: &[StepState], to: StepState,
          AND state IN ({})",
         froms.join(", ")
     );
-    let changed = tx
-        .sql()
-        .prepare_cached(&sql)?
-        .execute(params![id.to_string(), seq, to.label(), output, started, ended, progress])?;
+    let changed = tx.sql().prepare_cached(&sql)?.execute(params![
+        id.to_string(),
+        seq,
+        to.label(),
+        output,
+        started,
+        ended,
+        progress
+    ])?;
     expect_one(changed, || format!("step {seq} of job {id} to {to}"))?;
     let sql = "UPDATE job SET updated_at = ?2, pivot_reached = pivot_reached OR
                (?4 AND (SELECT pivot FROM job_step WHERE job_id = ?1 AND seq = ?3)) WHERE id = ?1";
-    tx.sql().prepare_cached(sql)?.execute(params![id.to_string(), at, seq, to == StepState::Done])?;
+    tx.sql()
+        .prepare_cached(sql)?
+        .execute(params![id.to_string(), at, seq, to == StepState::Done])?;
     Ok(())
 }
 
 fn expect_one(changed: usize, what: impl FnOnce() -> String) -> Stored<()> {
-    if changed == 1 { Ok(()) } else { Err(StoreError::IllegalOrder(what())) }
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::IllegalOrder(what()))
+    }
 }
 
 /// Writes a step's progress in percent.
@@ -267,7 +303,10 @@ pub fn purge(tx: &Tx, done_before: Micros, failed_before: Micros, limit: usize) 
         "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended_at IS NOT NULL AND
          ((state = 'done' AND ended_at < ?1) OR (state = 'undone' AND ended_at < ?2)) LIMIT {limit})"
     );
-    Ok(tx.sql().prepare_cached(&sql)?.execute(params![done_before, failed_before])?)
+    Ok(tx
+        .sql()
+        .prepare_cached(&sql)?
+        .execute(params![done_before, failed_before])?)
 }
 
 // ------------------------------------------------------------------------------------------------ locks
@@ -295,8 +334,8 @@ fn lock_row(row: &Row<'_>) -> rusqlite::Result<LockRow> {
     Ok(LockRow {
         kind: row.get("lock_kind")?,
         entity: row.get("entity_id")?,
-        mode: parsed(row, "mode")?,
-        job: parsed(row, "job_id")?,
+        mode: text(row, "mode")?,
+        job: text(row, "job_id")?,
         job_kind: row.get("job_kind")?,
         what: row.get("description")?,
         since: row.get("created_at")?,
@@ -328,7 +367,9 @@ pub fn lock(tx: &Tx, job: JobId, kind: &str, entity: &str, mode: LockMode) -> St
 
 /// Releases all locks of a job.
 pub fn unlock(tx: &Tx, job: JobId) -> Stored<()> {
-    tx.sql().prepare_cached("DELETE FROM entity_lock WHERE job_id = ?1")?.execute([job.to_string()])?;
+    tx.sql()
+        .prepare_cached("DELETE FROM entity_lock WHERE job_id = ?1")?
+        .execute([job.to_string()])?;
     Ok(())
 }
 

@@ -35,8 +35,14 @@ impl Query {
                 any.push(match (self.case_sensitive, glob.contains('*')) {
                     (true, false) => format!("{name} = {}", push(&mut values, glob.clone())),
                     // GLOB keeps the case; its other special characters are bracketed away.
-                    (true, true) => format!("{name} GLOB {}", push(&mut values, glob.replace('[', "[[]").replace('?', "[?]"))),
-                    (false, _) => format!("{name} LIKE {} ESCAPE '\\'", push(&mut values, crate::row::like(glob))),
+                    (true, true) => format!(
+                        "{name} GLOB {}",
+                        push(&mut values, glob.replace('[', "[[]").replace('?', "[?]"))
+                    ),
+                    (false, _) => format!(
+                        "{name} LIKE {} ESCAPE '\\'",
+                        push(&mut values, crate::column::like(glob))
+                    ),
                 });
             }
             for wanted in &self.ids {
@@ -45,7 +51,10 @@ impl Query {
             clauses.push(format!("({})", any.join(" OR ")));
         }
         if let Some((after_name, after_id)) = &self.after {
-            let (n, i) = (push(&mut values, after_name.clone()), push(&mut values, after_id.clone()));
+            let (n, i) = (
+                push(&mut values, after_name.clone()),
+                push(&mut values, after_id.clone()),
+            );
             clauses.push(format!("({name}, {id}) > ({n}, {i})"));
         }
         (clauses.join(" AND "), values)

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    row::{parsed, parsed_opt, quantity},
+    column::{quantity, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DiskInterface, MemoryId, Micros, ProjectId, VmId, VmStatus};
@@ -38,14 +38,14 @@ pub struct VmRow {
 
 fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
     Ok(VmRow {
-        id: parsed(row, "id")?,
-        project: parsed(row, "project_id")?,
+        id: text(row, "id")?,
+        project: text(row, "project_id")?,
         name: row.get("name")?,
         config: row.get("config")?,
-        status: parsed(row, "status")?,
+        status: text(row, "status")?,
         status_detail: row.get("status_detail")?,
         process: row.get("process")?,
-        resume_memory: parsed_opt(row, "resume_memory")?,
+        resume_memory: text_opt(row, "resume_memory")?,
         generation: quantity(row, "generation")?,
         created_at: row.get("created_at")?,
         started_at: row.get("started_at")?,
@@ -53,47 +53,63 @@ fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
     })
 }
 
-/// Adds a VM. A name that is taken is `StoreError::Taken`.
+/// Adds a VM. A name that is taken is `StoreError::Duplicate`.
 pub fn insert(tx: &Tx, vm: &VmRow) -> Stored<()> {
-    tx.sql().prepare_cached(
-        "INSERT INTO vm (id, project_id, name, config, status, status_detail, generation, created_at)
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO vm (id, project_id, name, config, status, status_detail, generation, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        vm.id.to_string(),
-        vm.project.to_string(),
-        vm.name,
-        vm.config,
-        vm.status.label(),
-        vm.status_detail,
-        crate::row::stored(vm.generation),
-        vm.created_at
-    ])?;
+        )?
+        .execute(params![
+            vm.id.to_string(),
+            vm.project.to_string(),
+            vm.name,
+            vm.config,
+            vm.status.label(),
+            vm.status_detail,
+            crate::column::stored(vm.generation),
+            vm.created_at
+        ])?;
     Ok(())
 }
 
 /// One VM.
 pub fn get(conn: &Conn, id: VmId) -> Stored<Option<VmRow>> {
-    Ok(conn.sql().prepare_cached("SELECT * FROM vm WHERE id = ?1")?.query_row([id.to_string()], vm_row).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM vm WHERE id = ?1")?
+        .query_row([id.to_string()], vm_row)
+        .optional()?)
 }
 
 /// Whether a name is taken.
 pub fn id_by_name(conn: &Conn, name: &str) -> Stored<Option<VmId>> {
-    Ok(conn.sql().prepare_cached("SELECT id FROM vm WHERE name = ?1")?.query_row([name], |row| parsed(row, "id")).optional()?)
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT id FROM vm WHERE name = ?1")?
+        .query_row([name], |row| text(row, "id"))
+        .optional()?)
 }
 
 /// Every VM that has, or may have, a process.
 pub fn with_process(conn: &Conn) -> Stored<Vec<VmRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM vm WHERE status NOT IN ('down', 'suspended') OR process IS NOT NULL")?;
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM vm WHERE status NOT IN ('down', 'suspended') OR process IS NOT NULL")?;
     Ok(statement.query_map([], vm_row)?.collect::<Result<_, _>>()?)
 }
 
 /// A page in order of (name, id).
 pub fn page(conn: &Conn, query: &crate::Query) -> Stored<Vec<VmRow>> {
     let (wheres, values) = query.sql("vm.name", "vm.id", "vm.project_id");
-    let text = format!("SELECT vm.* FROM vm WHERE {wheres} ORDER BY vm.name, vm.id LIMIT {}", query.limit);
+    let text = format!(
+        "SELECT vm.* FROM vm WHERE {wheres} ORDER BY vm.name, vm.id LIMIT {}",
+        query.limit
+    );
     let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement.query_map(rusqlite::params_from_iter(values), vm_row)?.collect::<Result<_, _>>()?)
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), vm_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Writes name and configuration, and counts the change.
@@ -106,7 +122,9 @@ pub fn set_config(tx: &Tx, id: VmId, name: &str, config: &str) -> Stored<()> {
 
 /// Counts a change of the VM's snapshots or attachments.
 pub fn touch(tx: &Tx, id: VmId) -> Stored<()> {
-    tx.sql().prepare_cached("UPDATE vm SET generation = generation + 1 WHERE id = ?1")?.execute([id.to_string()])?;
+    tx.sql()
+        .prepare_cached("UPDATE vm SET generation = generation + 1 WHERE id = ?1")?
+        .execute([id.to_string()])?;
     Ok(())
 }
 
@@ -147,14 +165,19 @@ pub fn set_resume_memory(tx: &Tx, id: VmId, memory: Option<MemoryId>) -> Stored<
 
 /// Removes a VM; its attachments and snapshots must be gone.
 pub fn delete(tx: &Tx, id: VmId) -> Stored<()> {
-    tx.sql().prepare_cached("DELETE FROM vm WHERE id = ?1")?.execute([id.to_string()])?;
+    tx.sql()
+        .prepare_cached("DELETE FROM vm WHERE id = ?1")?
+        .execute([id.to_string()])?;
     Ok(())
 }
 
 /// Number of VMs, and of those that are up.
 pub fn count(conn: &Conn) -> Stored<(u64, u64)> {
     let sql = "SELECT count(*) AS total, count(*) FILTER (WHERE status NOT IN ('down', 'suspended')) AS active FROM vm";
-    Ok(conn.sql().prepare_cached(sql)?.query_row([], |row| Ok((quantity(row, "total")?, quantity(row, "active")?)))?)
+    Ok(conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok((quantity(row, "total")?, quantity(row, "active")?)))?)
 }
 
 // ------------------------------------------------------------------------------------------- attachments
@@ -182,9 +205,9 @@ pub struct AttachmentRow {
 
 fn attachment_row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
     Ok(AttachmentRow {
-        vm: parsed(row, "vm_id")?,
-        disk: parsed(row, "disk_id")?,
-        interface: parsed(row, "interface")?,
+        vm: text(row, "vm_id")?,
+        disk: text(row, "disk_id")?,
+        interface: text(row, "interface")?,
         bootable: row.get("bootable")?,
         active: row.get("active")?,
         read_only: row.get("read_only")?,
@@ -195,34 +218,43 @@ fn attachment_row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
 
 /// The attachments of a VM, in device order.
 pub fn attachments(conn: &Conn, vm: VmId) -> Stored<Vec<AttachmentRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM attachment WHERE vm_id = ?1 ORDER BY position, disk_id")?;
-    Ok(statement.query_map([vm.to_string()], attachment_row)?.collect::<Result<_, _>>()?)
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM attachment WHERE vm_id = ?1 ORDER BY position, disk_id")?;
+    Ok(statement
+        .query_map([vm.to_string()], attachment_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// The attachments of a disk.
 pub fn attachments_of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<AttachmentRow>> {
-    let mut statement = conn.sql().prepare_cached("SELECT * FROM attachment WHERE disk_id = ?1 ORDER BY vm_id")?;
-    Ok(statement.query_map([disk.to_string()], attachment_row)?.collect::<Result<_, _>>()?)
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM attachment WHERE disk_id = ?1 ORDER BY vm_id")?;
+    Ok(statement
+        .query_map([disk.to_string()], attachment_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Writes an attachment, new or changed.
 pub fn put_attachment(tx: &Tx, a: &AttachmentRow) -> Stored<()> {
-    tx.sql().prepare_cached(
-        "INSERT INTO attachment (vm_id, disk_id, interface, bootable, active, read_only, slot, position)
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO attachment (vm_id, disk_id, interface, bootable, active, read_only, slot, position)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (vm_id, disk_id) DO UPDATE SET interface = excluded.interface, bootable = excluded.bootable,
          active = excluded.active, read_only = excluded.read_only, slot = excluded.slot, position = excluded.position",
-    )?
-    .execute(params![
-        a.vm.to_string(),
-        a.disk.to_string(),
-        a.interface.label(),
-        a.bootable,
-        a.active,
-        a.read_only,
-        a.slot,
-        a.position
-    ])?;
+        )?
+        .execute(params![
+            a.vm.to_string(),
+            a.disk.to_string(),
+            a.interface.label(),
+            a.bootable,
+            a.active,
+            a.read_only,
+            a.slot,
+            a.position
+        ])?;
     Ok(())
 }
 

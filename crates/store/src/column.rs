@@ -1,40 +1,39 @@
-//! Small helpers that every noun shares: ids and labels as columns.
+//! How typed values lie in columns: ids and labels as text, so that `sqlite3` on the file reads like the API.
 //!
-//! A column that does not parse is a damaged database, told as such, never a panic.
+//! Only this room's noun modules use it. A value that does not parse is an error, never a default.
 
-use rusqlite::{
-    Row,
-    types::{FromSqlError, Type},
-};
+use rusqlite::{Row, types::Type};
 use std::str::FromStr;
 
-/// Reads a text column into a type that parses it.
-pub(crate) fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+/// Reads a text column as the id or label it must hold.
+pub(crate) fn text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: String = row.get(column)?;
-    parse(&text)
+    let index = row.as_ref().column_index(column)?;
+    let value = row
+        .get_ref(index)?
+        .as_str()
+        .map_err(|bad| failure(index, Box::new(bad)))?;
+    value.parse().map_err(|bad| failure(index, Box::new(bad)))
 }
 
 /// The same for a column that may be NULL.
-pub(crate) fn parsed_opt<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+pub(crate) fn text_opt<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    row.get::<_, Option<String>>(column)?.map(|text| parse(&text)).transpose()
+    let index = row.as_ref().column_index(column)?;
+    if row.get_ref(index)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
+    }
+    text(row, column).map(Some)
 }
 
-fn parse<T>(text: &str) -> rusqlite::Result<T>
-where
-    T: FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    text.parse().map_err(|error: T::Err| {
-        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(FromSqlError::Other(Box::new(error))))
-    })
+fn failure(index: usize, source: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, source)
 }
 
 /// Reads an integer column that holds a quantity (bytes, a count).
