@@ -10,32 +10,33 @@ fn compact(text: &str) -> String {
 }
 
 fn check_xml<T: Wire + PartialEq + std::fmt::Debug>(text: &str) {
-    let got = read::<T>(text.as_bytes(), Encoding::Xml, &Limits::default()).unwrap();
+    let got = read::<T>(text.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable");
     assert_eq!(got.unknown, 0);
     assert_eq!(write(&got.value, Encoding::Xml), compact(text));
     let json = write(&got.value, Encoding::Json);
-    let again = read::<T>(json.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
+    let again = read::<T>(json.as_bytes(), Encoding::Json, &Limits::default()).expect("the document is readable");
     assert_eq!(again.unknown, 0);
     assert_eq!(again.value, got.value, "{json}");
 }
 
 /// Clients order the members of requests as they like.
 fn check_request<T: Wire + PartialEq + std::fmt::Debug>(text: &str) {
-    let got = read::<T>(text.as_bytes(), Encoding::Xml, &Limits::default()).unwrap();
+    let got = read::<T>(text.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable");
     assert_eq!(got.unknown, 0);
     let written = write(&got.value, Encoding::Xml);
     assert_eq!(written.len(), compact(text).len());
     assert_eq!(
-        read::<T>(written.as_bytes(), Encoding::Xml, &Limits::default()).unwrap(),
+        read::<T>(written.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable"),
         got
     );
 }
 
 fn check_json<T: Wire + PartialEq + std::fmt::Debug>(text: &str) {
-    let got = read::<T>(text.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
+    let got = read::<T>(text.as_bytes(), Encoding::Json, &Limits::default()).expect("the document is readable");
     assert_eq!(got.unknown, 0);
-    let expected: serde_json::Value = serde_json::from_str(text).unwrap();
-    let written: serde_json::Value = serde_json::from_str(&write(&got.value, Encoding::Json)).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(text).expect("the example is JSON");
+    let written: serde_json::Value =
+        serde_json::from_str(&write(&got.value, Encoding::Json)).expect("JSON was written");
     assert_eq!(written, expected);
 }
 
@@ -77,13 +78,18 @@ examples! {
 #[test]
 fn lists_keep_every_item_and_its_members() {
     let text = include_str!("contract/steps.xml");
-    let steps = read_list::<Step>(text.as_bytes(), Encoding::Xml, &Limits::default()).unwrap();
+    let steps =
+        read_list::<Step>(text.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable");
     assert_eq!((steps.value.len(), steps.unknown), (1, 0));
     assert_eq!(write_list(&steps.value, Encoding::Xml), compact(text));
 
     let text = include_str!("contract/vms.json");
-    let vms = read_list::<Vm>(text.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
+    let vms = read_list::<Vm>(text.as_bytes(), Encoding::Json, &Limits::default()).expect("the document is readable");
     assert_eq!((vms.value.len(), vms.unknown), (1, 0));
-    let written: serde_json::Value = serde_json::from_str(&write_list(&vms.value, Encoding::Json)).unwrap();
-    assert_eq!(written, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    let written: serde_json::Value =
+        serde_json::from_str(&write_list(&vms.value, Encoding::Json)).expect("JSON was written");
+    assert_eq!(
+        written,
+        serde_json::from_str::<serde_json::Value>(text).expect("the document is readable")
+    );
 }
