@@ -1,4 +1,4 @@
-//! The example documents of the contract, each read without a loss and written back byte for byte.
+//! The example documents of the contract, and requests as the Python SDK 4.6.3 writes them (`sdk_*`), each read without a loss and written back byte for byte.
 
 use stillpoint_wire::{Encoding, Limits, Wire, model::*, read, read_list, write, write_list};
 
@@ -24,7 +24,7 @@ fn check_request<T: Wire + PartialEq + std::fmt::Debug>(text: &str) {
     let got = read::<T>(text.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable");
     assert_eq!(got.unknown, 0);
     let written = write(&got.value, Encoding::Xml);
-    assert_eq!(written.len(), compact(text).len());
+    assert_eq!(written.len(), compact(text).len(), "{written}");
     assert_eq!(
         read::<T>(written.as_bytes(), Encoding::Xml, &Limits::default()).expect("the document is readable"),
         got
@@ -53,6 +53,9 @@ examples! {
     the_api_root_keeps_every_member_and_its_order: check_xml::<Api>("api.xml");
     the_api_root_in_json_keeps_every_member: check_json::<Api>("api.json");
     a_snapshot_request_keeps_every_member: check_request::<Snapshot>("snapshot_request.xml");
+    a_snapshot_request_of_the_python_sdk_is_understood_whole: check_request::<Snapshot>("sdk_snapshot_request.xml");
+    a_vm_request_of_the_python_sdk_is_understood_whole: check_request::<Vm>("sdk_vm_request.xml");
+    an_action_of_the_python_sdk_is_understood_whole: check_request::<Action>("sdk_action_request.xml");
     a_snapshot_keeps_every_member_and_its_order: check_xml::<Snapshot>("snapshot.xml");
     a_snapshot_in_json_keeps_every_member: check_json::<Snapshot>("snapshot.json");
     a_disk_keeps_every_member_and_its_order: check_xml::<Disk>("disk.xml");

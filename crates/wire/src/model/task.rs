@@ -8,7 +8,6 @@ describe! {
     Action: "action" / "actions", by head {
         flat head: Header,
         el run_async = "async": bool,
-        el detach_only: bool,
         el directory: String,
         el discard_snapshots: bool,
         el disk: Box<Disk>,

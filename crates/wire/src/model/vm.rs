@@ -185,6 +185,7 @@ describe! {
     /// Which hosts the VM may run on.
     PlacementPolicy: "placement_policy" {
         el affinity: String,
+        el hosts: Vec<Host>,
     }
 
     /// The guest clock's zone.
