@@ -56,7 +56,7 @@ CREATE TABLE disk (
     description TEXT NOT NULL,
     size_bytes  INTEGER NOT NULL,
     sparse      INTEGER NOT NULL,
-    image_id    TEXT NOT NULL REFERENCES image (id) DEFERRABLE INITIALLY DEFERRED,
+    image_id    TEXT NOT NULL REFERENCES image (id),
     illegal     TEXT,
     created_at  INTEGER NOT NULL
 ) STRICT;
@@ -94,7 +94,7 @@ CREATE INDEX snapshot_by_memory ON snapshot (memory_id) WHERE memory_id IS NOT N
 CREATE TABLE snapshot_disk (
     snapshot_id TEXT NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
     disk_id     TEXT NOT NULL,
-    image_id    TEXT NOT NULL REFERENCES image (id) DEFERRABLE INITIALLY DEFERRED,
+    image_id    TEXT NOT NULL REFERENCES image (id),
     PRIMARY KEY (snapshot_id, disk_id)
 ) STRICT;
 CREATE INDEX snapshot_disk_by_image ON snapshot_disk (image_id);
