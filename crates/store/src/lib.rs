@@ -26,7 +26,12 @@ mod migrate;
 mod readers;
 mod writer;
 
+pub mod access_key;
 pub mod meta;
+pub mod project;
+pub mod role;
+pub mod token;
+pub mod user;
 
 pub use error::StoreError;
 pub use migrate::known_version;
@@ -206,12 +211,12 @@ impl Inner {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = threads.pop();
         // A full queue needs no wake-up: its thread is busy, and looks at the flag after what it does now.
-        wake(self.reads.try_send(readers::Message::Wake));
+        wake(&self.reads, readers::Message::Wake);
         let mut outcome = Ok(());
         for thread in threads.drain(..) {
             outcome = outcome.and(join(thread));
         }
-        wake(self.writes.try_send(writer::Message::Wake));
+        wake(&self.writes, writer::Message::Wake);
         if let Some(thread) = writer {
             outcome = outcome.and(join(thread));
         }
@@ -231,8 +236,8 @@ impl Drop for Inner {
     }
 }
 
-fn wake<T>(sent: Result<(), mpsc::error::TrySendError<T>>) {
-    if sent.is_err() {
+fn wake<M>(queue: &mpsc::Sender<M>, message: M) {
+    if queue.try_send(message).is_err() {
         tracing::trace!("the store's thread is awake or gone");
     }
 }
