@@ -224,10 +224,14 @@ mod tests {
         let (_folder, path) = fresh();
         let store = Store::open(&path).unwrap();
         let (release, gate) = mpsc::channel::<()>();
+        let (begun, mut running) = tokio::sync::mpsc::channel(1);
         let held = tokio::spawn(store.write(move |_tx| -> Result<(), StoreError> {
+            begun.blocking_send(()).unwrap();
             gate.recv_timeout(Duration::from_secs(20)).unwrap();
             Ok(())
         }));
+        // From here on, what is queued lies in the next batch.
+        running.recv().await.unwrap();
         let before = tokio::spawn(store.write(|tx| -> Result<_, StoreError> { meta::put(tx, "before", "v") }));
         let breaker = tokio::spawn(store.write(|tx| -> Result<(), StoreError> {
             // What SQLite itself does after some I/O errors.
