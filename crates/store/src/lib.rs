@@ -27,12 +27,17 @@ mod query;
 mod readers;
 mod writer;
 
+pub mod access_key;
 pub mod disk;
 pub mod event;
 pub mod image;
 pub mod job;
 pub mod meta;
+pub mod project;
+pub mod role;
 pub mod snapshot;
+pub mod token;
+pub mod user;
 pub mod vm;
 
 pub use error::StoreError;
@@ -217,12 +222,12 @@ impl Inner {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = threads.pop();
         // A full queue needs no wake-up: its thread is busy, and looks at the flag after what it does now.
-        wake(self.reads.try_send(readers::Message::Wake));
+        wake(&self.reads, readers::Message::Wake);
         let mut outcome = Ok(());
         for thread in threads.drain(..) {
             outcome = outcome.and(join(thread));
         }
-        wake(self.writes.try_send(writer::Message::Wake));
+        wake(&self.writes, writer::Message::Wake);
         if let Some(thread) = writer {
             outcome = outcome.and(join(thread));
         }
@@ -242,8 +247,8 @@ impl Drop for Inner {
     }
 }
 
-fn wake<T>(sent: Result<(), mpsc::error::TrySendError<T>>) {
-    if sent.is_err() {
+fn wake<M>(queue: &mpsc::Sender<M>, message: M) {
+    if queue.try_send(message).is_err() {
         tracing::trace!("the store's thread is awake or gone");
     }
 }

@@ -207,3 +207,88 @@ fn finish(tx: Tx) -> Result<(), StoreError> {
     let Tx(Conn(sql)) = tx;
     sql.close().map_err(|(_still_open, error)| StoreError::from(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Store, StoreError, meta};
+    use std::{path::PathBuf, sync::mpsc, time::Duration};
+
+    fn fresh() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalogue.db");
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn a_lost_transaction_fails_who_was_in_it_and_spares_who_was_not_begun() {
+        let (_folder, path) = fresh();
+        let store = Store::open(&path).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let (begun, mut running) = tokio::sync::mpsc::channel(1);
+        let held = tokio::spawn(store.write(move |_tx| -> Result<(), StoreError> {
+            begun.blocking_send(()).unwrap();
+            gate.recv_timeout(Duration::from_secs(20)).unwrap();
+            Ok(())
+        }));
+        // From here on, what is queued lies in the next batch.
+        running.recv().await.unwrap();
+        let before = tokio::spawn(store.write(|tx| -> Result<_, StoreError> { meta::put(tx, "before", "v") }));
+        let breaker = tokio::spawn(store.write(|tx| -> Result<(), StoreError> {
+            // What SQLite itself does after some I/O errors.
+            Ok(tx.sql().execute_batch("ROLLBACK")?)
+        }));
+        let after = tokio::spawn(store.write(|tx| -> Result<_, StoreError> { meta::put(tx, "after", "v") }));
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        held.await.unwrap().unwrap();
+        let lost = |outcome| matches!(outcome, Err(StoreError::NotCommitted { stage: "savepoint", .. }));
+        assert!(lost(before.await.unwrap()), "it must not be told that its row is there");
+        assert!(lost(breaker.await.unwrap()));
+        after.await.unwrap().unwrap();
+        let rows = store
+            .read(|conn| -> Result<_, StoreError> { Ok((meta::value(conn, "before")?, meta::value(conn, "after")?)) })
+            .await
+            .unwrap();
+        assert_eq!(rows, (None, Some("v".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_the_store_goes_on_once_there_is_room() {
+        let (_folder, path) = fresh();
+        let store = Store::open(&path).unwrap();
+        let limit = async |pages: u32| {
+            store
+                .write(move |tx| -> Result<_, StoreError> {
+                    Ok(tx
+                        .sql()
+                        .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
+                            row.get::<_, i64>(0)
+                        })?)
+                })
+                .await
+                .unwrap()
+        };
+        // SQLite takes a limit below the present size for the present size.
+        limit(1).await;
+        let big = "x".repeat(1024 * 1024);
+        let value = big.clone();
+        let full = store
+            .write(move |tx| -> Result<_, StoreError> { meta::put(tx, "big", &value) })
+            .await
+            .unwrap_err();
+        let text = format!("{full:?}");
+        assert!(text.contains("DiskFull"), "{text}");
+        limit(1_000_000).await;
+        store
+            .write(move |tx| -> Result<_, StoreError> { meta::put(tx, "big", &big) })
+            .await
+            .unwrap();
+        let length = store
+            .read(|conn| -> Result<_, StoreError> { Ok(meta::value(conn, "big")?.map(|value| value.len())) })
+            .await
+            .unwrap();
+        assert_eq!(length, Some(1024 * 1024));
+    }
+}
