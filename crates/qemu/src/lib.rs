@@ -1,1 +1,3 @@
 //! Room `qemu`.
+
+pub mod qcow2;
