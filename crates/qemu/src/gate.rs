@@ -8,7 +8,7 @@
 //! Blocking: call it through `spawn_blocking`. What it found is true of the moment; whoever may write to the domain's
 //! directory afterwards is trusted.
 //!
-//! Locks: none is taken, but `F_GETLK` asks whether somebody holds one of QEMU's bytes (100 to 300).
+//! Locks: none is taken, but `F_OFD_GETLK` asks whether somebody holds one of QEMU's bytes (100 to 300).
 
 use crate::{
     images::{
@@ -17,10 +17,11 @@ use crate::{
     },
     qcow2::{Damage, Header, ReadError},
 };
-use rustix::{
-    fs::Stat,
-    process::{Flock, FlockType, fcntl_getlk},
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc::{F_UNLCK, F_WRLCK, SEEK_SET, c_short, flock},
 };
+use rustix::fs::Stat;
 use std::{
     fs::File,
     path::{Component, Path},
@@ -32,7 +33,7 @@ use stillpoint_types::ImageFormat;
 pub const CHAIN_MAX: usize = 256;
 
 /// QEMU's lock bytes (`block/file-posix.c`: `RAW_LOCK_PERM_BASE`, `RAW_LOCK_SHARED_BASE`).
-const QEMU_LOCKS: std::ops::Range<u64> = 100..300;
+const QEMU_LOCKS: std::ops::Range<i64> = 100..300;
 
 /// Why a file was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,12 +229,9 @@ impl Case<'_> {
             let cause = "it is the remainder of a merge or of an interrupted creation: its content is stale";
             return self.refuse(Reason::Merged, cause, "adopt its base instead");
         }
-        let mut lock = Flock::from(FlockType::WriteLock);
-        lock.start = QEMU_LOCKS.start;
-        lock.length = QEMU_LOCKS.end - QEMU_LOCKS.start;
-        match fcntl_getlk(file, &lock) {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => self.refuse(Reason::InUse, "a process has it open as a disk", "stop that process"),
+        match has_lock(file) {
+            Ok(false) => Ok(()),
+            Ok(true) => self.refuse(Reason::InUse, "a process has it open as a disk", "stop that process"),
             Err(error) => self.refuse(
                 Reason::Unreadable,
                 &std::io::Error::from(error).to_string(),
@@ -401,6 +399,21 @@ impl Case<'_> {
         let cause = format!("its chain has more than {CHAIN_MAX} layers");
         self.refuse(Reason::ChainTooLong, &cause, "merge snapshots below it first")
     }
+}
+
+/// Whether anybody holds one of QEMU's lock bytes. Asks only; `nix`, as `rustix` 1.1 panics at the answer for an OFD
+/// lock (process id -1).
+fn has_lock(file: &File) -> nix::Result<bool> {
+    let kind = |kind: i32| c_short::try_from(kind).map_err(|_too_big| nix::errno::Errno::EINVAL);
+    let mut lock = flock {
+        l_type: kind(F_WRLCK)?,
+        l_whence: kind(SEEK_SET)?,
+        l_start: QEMU_LOCKS.start,
+        l_len: QEMU_LOCKS.end - QEMU_LOCKS.start,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(lock.l_type != kind(F_UNLCK)?)
 }
 
 /// One path component that is a name.
