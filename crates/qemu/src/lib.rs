@@ -1,1 +1,5 @@
 //! Room `qemu`.
+
+pub mod gate;
+pub mod images;
+pub mod qcow2;
