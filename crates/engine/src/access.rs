@@ -17,7 +17,10 @@ pub(crate) fn check(who: &Caller, project: ProjectId, need: Need, kind: &str, id
         Access::Invisible => Err(Fault::not_found(kind, id)),
         Access::Forbidden => Err(Fault::new(
             FaultCode::Forbidden,
-            format!("User {} may read {kind} {id} but not change it: ask an administrator for the role member.", who.name),
+            format!(
+                "User {} may read {kind} {id} but not change it: ask an administrator for the role member.",
+                who.name
+            ),
         )),
     }
 }
@@ -55,7 +58,10 @@ pub(crate) fn may_create(who: &Caller) -> Result<(), Fault> {
         Access::Allowed => Ok(()),
         Access::Forbidden | Access::Invisible => Err(Fault::new(
             FaultCode::Forbidden,
-            format!("User {} has no project in which he may make things: he needs the role member.", who.name),
+            format!(
+                "User {} has no project in which he may make things: he needs the role member.",
+                who.name
+            ),
         )),
     }
 }

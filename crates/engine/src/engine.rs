@@ -2,8 +2,9 @@
 
 use crate::{
     command::{
-        Accepted, AddNic, AdoptDisk, Attach, CreateDisk, CreateSnapshot, CreateVm, DeleteDisk, DeleteSnapshot, DeleteVm,
-        Detach, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
+        Accepted, AddNic, AdoptDisk, Attach, CreateDisk, CreateSnapshot, CreateVm, DeleteDisk, DeleteSnapshot,
+        DeleteVm, Detach, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment,
+        UpdateDisk, UpdateVm,
     },
     fault::Fault,
     journal::{self, executor::Journal},
@@ -77,7 +78,9 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("domain", &self.domain).finish_non_exhaustive()
+        f.debug_struct("Inner")
+            .field("domain", &self.domain)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,11 +103,18 @@ impl Inner {
             ImageFormat::Cow => "qcow2",
             ImageFormat::Raw => "raw",
         };
-        ImageRef { id, format, path: self.domain_path().join(format!("{id}.{ending}")) }
+        ImageRef {
+            id,
+            format,
+            path: self.domain_path().join(format!("{id}.{ending}")),
+        }
     }
 
     pub(crate) fn memory_ref(&self, id: MemoryId) -> MemoryRef {
-        MemoryRef { id, path: self.domain_path().join(format!("{id}.memory")) }
+        MemoryRef {
+            id,
+            path: self.domain_path().join(format!("{id}.memory")),
+        }
     }
 
     /// The chains that end in the given images.
@@ -112,12 +122,18 @@ impl Inner {
         let rows = self
             .store
             .read(move |conn| -> Result<Vec<_>, Fault> {
-                tops.into_iter().map(|(disk, top)| Ok((disk, stillpoint_store::image::chain(conn, top)?))).collect()
+                tops.into_iter()
+                    .map(|(disk, top)| Ok((disk, stillpoint_store::image::chain(conn, top)?)))
+                    .collect()
             })
             .await?;
         let chain = |(disk, rows): (DiskId, Vec<ImageRow>)| {
             let images: Vec<_> = rows.iter().map(|row| self.image_ref(row)).collect();
-            if images.is_empty() { Err(Fault::internal("an empty chain")) } else { Ok(Chain { disk, images }) }
+            if images.is_empty() {
+                Err(Fault::internal("an empty chain"))
+            } else {
+                Ok(Chain { disk, images })
+            }
         };
         rows.into_iter().map(chain).collect()
     }
@@ -169,8 +185,9 @@ impl Engine {
     ) -> Result<Self, Fault> {
         let path = options.images_dir.to_string_lossy().into_owned();
         let (accelerator, version) = (hypervisor.accelerator(), hypervisor.version());
-        let (house, domain) =
-            store.write(move |tx| crate::house::ensure(tx, &path, accelerator, &version)).await?;
+        let (house, domain) = store
+            .write(move |tx| crate::house::ensure(tx, &path, accelerator, &version))
+            .await?;
         let inner = Arc::new(Inner {
             store,
             hypervisor,
@@ -218,17 +235,25 @@ impl Engine {
                     JobState::Done => return Ok(()),
                     JobState::Undone | JobState::Stuck => {
                         let failure = row.failure.as_deref().map(journal::from_json::<Fault>);
-                        return Err(failure.transpose()?.unwrap_or_else(|| Fault::internal("no reason was recorded")));
+                        return Err(failure
+                            .transpose()?
+                            .unwrap_or_else(|| Fault::internal("no reason was recorded")));
                     }
                     JobState::Queued | JobState::Running | JobState::Unwinding => {}
                 }
                 if ended.changed().await.is_err() {
-                    return Err(Fault::new(FaultCode::Unavailable, "The daemon is stopping; the job goes on at its next start."));
+                    return Err(Fault::new(
+                        FaultCode::Unavailable,
+                        "The daemon is stopping; the job goes on at its next start.",
+                    ));
                 }
             }
         };
         tokio::time::timeout(limit, look).await.unwrap_or_else(|_elapsed| {
-            Err(Fault::new(FaultCode::Unavailable, format!("Job {job} has not ended yet; it goes on. Look at it again later.")))
+            Err(Fault::new(
+                FaultCode::Unavailable,
+                format!("Job {job} has not ended yet; it goes on. Look at it again later."),
+            ))
         })
     }
 
@@ -237,7 +262,10 @@ impl Engine {
     /// # Errors
     /// What the store answers.
     pub async fn orphaned_locks(&self) -> Result<usize, Fault> {
-        self.inner.store.read(|conn| -> Result<_, Fault> { Ok(stillpoint_store::job::orphaned_locks(conn)?.len()) }).await
+        self.inner
+            .store
+            .read(|conn| -> Result<_, Fault> { Ok(stillpoint_store::job::orphaned_locks(conn)?.len()) })
+            .await
     }
 
     /// Whether the catalogue answers: what `/health/ready` asks.
@@ -245,7 +273,10 @@ impl Engine {
     /// # Errors
     /// What the store answers.
     pub async fn ready(&self) -> Result<(), Fault> {
-        self.inner.store.read(|conn| -> Result<_, Fault> { Ok(stillpoint_store::vm::count(conn).map(|_| ())?) }).await
+        self.inner
+            .store
+            .read(|conn| -> Result<_, Fault> { Ok(stillpoint_store::vm::count(conn).map(|_| ())?) })
+            .await
     }
 
     /// The surroundings that clients navigate.
@@ -312,17 +343,33 @@ impl Engine {
     }
 
     /// The disks that a snapshot holds; for the active one the disks as they are.
-    pub async fn snapshot_disks(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<Vec<SnapshotDiskView>, Fault> {
+    pub async fn snapshot_disks(
+        &self,
+        who: &Caller,
+        vm: VmId,
+        snapshot: SnapshotId,
+    ) -> Result<Vec<SnapshotDiskView>, Fault> {
         snapshot::view::disks(&self.inner, who, vm, snapshot).await
     }
 
     /// The images of a disk, oldest first.
-    pub async fn disk_snapshots(&self, who: &Caller, disk: DiskId, include_active: bool) -> Result<Vec<DiskSnapshotView>, Fault> {
+    pub async fn disk_snapshots(
+        &self,
+        who: &Caller,
+        disk: DiskId,
+        include_active: bool,
+    ) -> Result<Vec<DiskSnapshotView>, Fault> {
         crate::disk::view::images(&self.inner, who, disk, include_active).await
     }
 
     /// A page of the images of a storage domain, by id.
-    pub async fn domain_disk_snapshots(&self, who: &Caller, domain: DomainId, include_active: bool, page: &Page) -> Result<Vec<DiskSnapshotView>, Fault> {
+    pub async fn domain_disk_snapshots(
+        &self,
+        who: &Caller,
+        domain: DomainId,
+        include_active: bool,
+        page: &Page,
+    ) -> Result<Vec<DiskSnapshotView>, Fault> {
         crate::disk::view::images_of_domain(&self.inner, who, domain, include_active, page).await
     }
 
@@ -398,7 +445,12 @@ impl Engine {
     }
 
     /// Removes a network interface.
-    pub async fn remove_nic(&self, who: &Caller, origin: &Origin, command: RemoveNic) -> Result<Accepted<NicId>, Fault> {
+    pub async fn remove_nic(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: RemoveNic,
+    ) -> Result<Accepted<NicId>, Fault> {
         vm::configure::remove_nic(&self.inner, who, origin, command).await
     }
 
@@ -413,27 +465,52 @@ impl Engine {
     }
 
     /// Asks the guest to shut down.
-    pub async fn shutdown_vm(&self, who: &Caller, origin: &Origin, command: ShutdownVm) -> Result<Accepted<VmId>, Fault> {
+    pub async fn shutdown_vm(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: ShutdownVm,
+    ) -> Result<Accepted<VmId>, Fault> {
         vm::stop::shutdown(&self.inner, who, origin, command).await
     }
 
     /// Makes a disk.
-    pub async fn create_disk(&self, who: &Caller, origin: &Origin, command: CreateDisk) -> Result<Accepted<DiskId>, Fault> {
+    pub async fn create_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
         crate::disk::create::submit(&self.inner, who, origin, command).await
     }
 
     /// Adopts an image file as a disk.
-    pub async fn adopt_disk(&self, who: &Caller, origin: &Origin, command: AdoptDisk) -> Result<Accepted<DiskId>, Fault> {
+    pub async fn adopt_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: AdoptDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
         crate::disk::adopt::adopt(&self.inner, who, origin, command).await
     }
 
     /// Changes a disk's texts.
-    pub async fn update_disk(&self, who: &Caller, origin: &Origin, command: UpdateDisk) -> Result<Accepted<DiskId>, Fault> {
+    pub async fn update_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
         crate::disk::attach::update_disk(&self.inner, who, origin, command).await
     }
 
     /// Removes a disk that no VM and no snapshot has.
-    pub async fn delete_disk(&self, who: &Caller, origin: &Origin, command: DeleteDisk) -> Result<Accepted<DiskId>, Fault> {
+    pub async fn delete_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
         crate::disk::delete::delete(&self.inner, who, origin, command).await
     }
 
@@ -443,7 +520,12 @@ impl Engine {
     }
 
     /// Changes an attachment.
-    pub async fn update_attachment(&self, who: &Caller, origin: &Origin, command: UpdateAttachment) -> Result<Accepted<DiskId>, Fault> {
+    pub async fn update_attachment(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateAttachment,
+    ) -> Result<Accepted<DiskId>, Fault> {
         crate::disk::attach::update(&self.inner, who, origin, command).await
     }
 
@@ -453,17 +535,32 @@ impl Engine {
     }
 
     /// Takes a snapshot.
-    pub async fn create_snapshot(&self, who: &Caller, origin: &Origin, command: CreateSnapshot) -> Result<Accepted<SnapshotId>, Fault> {
+    pub async fn create_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
         snapshot::create::submit(&self.inner, who, origin, command).await
     }
 
     /// Removes a snapshot.
-    pub async fn delete_snapshot(&self, who: &Caller, origin: &Origin, command: DeleteSnapshot) -> Result<Accepted<SnapshotId>, Fault> {
+    pub async fn delete_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
         snapshot::delete::submit(&self.inner, who, origin, command).await
     }
 
     /// Brings a VM back to a snapshot.
-    pub async fn restore_snapshot(&self, who: &Caller, origin: &Origin, command: RestoreSnapshot) -> Result<Accepted<SnapshotId>, Fault> {
+    pub async fn restore_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: RestoreSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
         snapshot::restore::submit(&self.inner, who, origin, command).await
     }
 }

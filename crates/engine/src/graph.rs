@@ -65,7 +65,10 @@ impl Tree {
     }
 
     fn children(&self, of: ImageId) -> impl Iterator<Item = (ImageId, &Node)> {
-        self.nodes.iter().filter(move |(_, node)| node.parent == Some(of)).map(|(id, node)| (*id, node))
+        self.nodes
+            .iter()
+            .filter(move |(_, node)| node.parent == Some(of))
+            .map(|(id, node)| (*id, node))
     }
 
     fn only_child(&self, of: ImageId) -> Option<ImageId> {
@@ -95,13 +98,22 @@ impl Tree {
     }
 
     fn next(&self) -> Option<Tidy> {
-        let hidden = || self.nodes.iter().filter(|(_, node)| Self::is_hidden(node)).map(|(id, _)| *id);
+        let hidden = || {
+            self.nodes
+                .iter()
+                .filter(|(_, node)| Self::is_hidden(node))
+                .map(|(id, _)| *id)
+        };
         if let Some(leaf) = hidden().find(|id| self.children(*id).next().is_none()) {
             return Some(Tidy::Unlink(leaf));
         }
         hidden().find_map(|base| {
             let top = self.only_child(base)?;
-            Some(Tidy::Merge { disk: self.only_disk(top)?, base, top })
+            Some(Tidy::Merge {
+                disk: self.only_disk(top)?,
+                base,
+                top,
+            })
         })
     }
 
@@ -155,8 +167,17 @@ mod tests {
             let mut tree = BTreeMap::new();
             for (k, (parent, root, disk, snapshots, creating)) in nodes.iter().enumerate() {
                 let parent = (k > 0 && *root > 0).then(|| image(parent.index(k)));
-                let disks = if *disk { vec![DiskId(Uuid::from_u128(k as u128))] } else { vec![] };
-                let node = Node { parent, disks, snapshots: *snapshots / 2, creating: *creating == 0 };
+                let disks = if *disk {
+                    vec![DiskId(Uuid::from_u128(k as u128))]
+                } else {
+                    vec![]
+                };
+                let node = Node {
+                    parent,
+                    disks,
+                    snapshots: *snapshots / 2,
+                    creating: *creating == 0,
+                };
                 tree.insert(image(k), node);
             }
             // What a guest writes to has no children: a disk's active image is a leaf.
@@ -174,7 +195,10 @@ mod tests {
     type Content = BTreeMap<u8, ImageId>;
 
     fn contents(tree: &Tree, own: &BTreeMap<ImageId, Content>, id: ImageId) -> Content {
-        let below = tree.nodes[&id].parent.map(|parent| contents(tree, own, parent)).unwrap_or_default();
+        let below = tree.nodes[&id]
+            .parent
+            .map(|parent| contents(tree, own, parent))
+            .unwrap_or_default();
         let mut all = below;
         all.extend(own[&id].clone());
         all
@@ -243,9 +267,29 @@ mod tests {
         let disk = |n: u128| vec![DiskId(Uuid::from_u128(n))];
         let nodes = BTreeMap::from([
             (image(0), Node::default()),
-            (image(1), Node { parent: Some(image(0)), ..Node::default() }),
-            (image(2), Node { parent: Some(image(1)), disks: disk(1), ..Node::default() }),
-            (image(3), Node { parent: Some(image(1)), disks: disk(2), ..Node::default() }),
+            (
+                image(1),
+                Node {
+                    parent: Some(image(0)),
+                    ..Node::default()
+                },
+            ),
+            (
+                image(2),
+                Node {
+                    parent: Some(image(1)),
+                    disks: disk(1),
+                    ..Node::default()
+                },
+            ),
+            (
+                image(3),
+                Node {
+                    parent: Some(image(1)),
+                    disks: disk(2),
+                    ..Node::default()
+                },
+            ),
         ]);
         assert_eq!(Tree::new(nodes).plan(), vec![]);
     }

@@ -12,7 +12,11 @@ use stillpoint_store::{event::EventRow, job::JobRow};
 use stillpoint_types::{Caller, JobId, JobState, Need};
 
 fn view(row: JobRow) -> JobView {
-    let failure = row.failure.as_deref().and_then(|text| from_json::<Fault>(text).ok()).map(|fault| fault.text);
+    let failure = row
+        .failure
+        .as_deref()
+        .and_then(|text| from_json::<Fault>(text).ok())
+        .map(|fault| fault.text);
     JobView {
         id: row.id,
         status: match row.state {
@@ -30,12 +34,23 @@ fn view(row: JobRow) -> JobView {
     }
 }
 
-pub(crate) async fn jobs(engine: &Arc<Inner>, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<JobView>, Fault> {
+pub(crate) async fn jobs(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<JobView>, Fault> {
     let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
     let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
         let before = page.after.as_ref().map(|(_, id)| id.as_str());
         let correlation = filter.correlation_id.as_deref();
-        Ok(stillpoint_store::job::page(conn, projects.as_deref(), correlation, before, page.limit)?)
+        Ok(stillpoint_store::job::page(
+            conn,
+            projects.as_deref(),
+            correlation,
+            before,
+            page.limit,
+        )?)
     };
     Ok(engine.store.read(read).await?.into_iter().map(view).collect())
 }
@@ -56,7 +71,10 @@ pub(crate) async fn job(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<
 
 pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<Vec<StepView>, Fault> {
     row(engine, who, id).await?;
-    let rows = engine.store.read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::steps(conn, id)?) }).await?;
+    let rows = engine
+        .store
+        .read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::steps(conn, id)?) })
+        .await?;
     let step = |row: stillpoint_store::job::StepRow| StepView {
         id: row.id,
         job: row.job,
@@ -84,13 +102,29 @@ fn event_view(row: EventRow) -> EventView {
     }
 }
 
-pub(crate) async fn events(engine: &Arc<Inner>, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
+pub(crate) async fn events(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<EventView>, Fault> {
     let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
     let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
-        let before = page.after.as_ref().and_then(|(_, id)| id.parse().ok()).unwrap_or(i64::MAX);
+        let before = page
+            .after
+            .as_ref()
+            .and_then(|(_, id)| id.parse().ok())
+            .unwrap_or(i64::MAX);
         let from = filter.from_index.unwrap_or(0).max(0);
         let correlation = filter.correlation_id.as_deref();
-        Ok(stillpoint_store::event::page(conn, projects.as_deref(), correlation, from, before, page.limit)?)
+        Ok(stillpoint_store::event::page(
+            conn,
+            projects.as_deref(),
+            correlation,
+            from,
+            before,
+            page.limit,
+        )?)
     };
     Ok(engine.store.read(read).await?.into_iter().map(event_view).collect())
 }

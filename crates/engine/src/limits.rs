@@ -33,8 +33,14 @@ pub(crate) fn text(what: &str, value: &str, max: usize) -> Result<(), Fault> {
             format!("The {what} is {length} characters long; at most {max} are allowed."),
         ));
     }
-    if value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r') || matches!(c, '\u{FFFE}' | '\u{FFFF}')) {
-        return Err(Fault::new(FaultCode::InvalidValue, format!("The {what} holds a control character; leave it out.")));
+    if value
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r') || matches!(c, '\u{FFFE}' | '\u{FFFF}'))
+    {
+        return Err(Fault::new(
+            FaultCode::InvalidValue,
+            format!("The {what} holds a control character; leave it out."),
+        ));
     }
     Ok(())
 }

@@ -47,7 +47,11 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     pub(crate) fn exclusive(entity: Entity, name: &str) -> Self {
-        Self { entity, name: name.to_owned(), mode: LockMode::Exclusive }
+        Self {
+            entity,
+            name: name.to_owned(),
+            mode: LockMode::Exclusive,
+        }
     }
 }
 
@@ -77,12 +81,20 @@ pub(crate) fn holding_saga(conn: &Conn, entity: Entity) -> Result<Option<String>
 /// Who holds the entity, for a view.
 pub(crate) fn holder(conn: &Conn, entity: Entity) -> Result<Option<Holder>, Fault> {
     let (kind, id) = entity.key();
-    Ok(job::holder(conn, kind, &id)?.map(|held| Holder { job: held.job, what: held.what, since: held.since }))
+    Ok(job::holder(conn, kind, &id)?.map(|held| Holder {
+        job: held.job,
+        what: held.what,
+        since: held.since,
+    }))
 }
 
 /// The fault that names the blocker.
 pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
-    let code = if held.job_kind.starts_with("snapshot_") { FaultCode::DuringSnapshot } else { FaultCode::Locked };
+    let code = if held.job_kind.starts_with("snapshot_") {
+        FaultCode::DuringSnapshot
+    } else {
+        FaultCode::Locked
+    };
     let kind = match kind {
         "vm" => "VM",
         other => other,

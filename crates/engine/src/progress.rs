@@ -1,11 +1,11 @@
 //! Progress of a step, written to its row often enough for people and seldom enough for the disk.
 
 use crate::journal::Cx;
+use std::sync::{Mutex, PoisonError};
 use std::{
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
-use std::sync::{Mutex, PoisonError};
 
 /// Least time between two writes of one step's progress.
 const WRITE_EVERY: Duration = Duration::from_millis(250);

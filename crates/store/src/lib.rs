@@ -93,6 +93,24 @@ impl Deref for Tx {
     }
 }
 
+impl Tx {
+    /// Runs a part of this piece of work that may fail alone: its writes are rolled back, and the rest goes on.
+    ///
+    /// # Errors
+    /// What the closure returns.
+    pub fn nested<T, E: From<StoreError>>(&self, work: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+        let batch = |sql: &str| self.sql().execute_batch(sql).map_err(StoreError::from);
+        batch("SAVEPOINT nested")?;
+        let outcome = work(self);
+        batch(if outcome.is_ok() {
+            "RELEASE nested"
+        } else {
+            "ROLLBACK TO nested; RELEASE nested"
+        })?;
+        outcome
+    }
+}
+
 /// The open catalogue. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -66,7 +66,10 @@ fn expect_no_boot_disk(found: &access::Vm, attached: &[AttachmentRow], but: Disk
         None => Ok(()),
         Some(other) => Err(Fault::new(
             FaultCode::DiskAttached,
-            format!("Disk {} is already the bootable disk of VM {}: make it not bootable first.", other.disk, found.row.name),
+            format!(
+                "Disk {} is already the bootable disk of VM {}: make it not bootable first.",
+                other.disk, found.row.name
+            ),
         )),
     }
 }
@@ -83,16 +86,29 @@ pub(crate) async fn attach(
         let row = access::named_disk(tx, &who, id, Need::Operate)?;
         lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
         if row.project != found.row.project {
-            return Err(Fault::new(FaultCode::RelatedNotFound, format!("The disk {id} does not exist.")));
+            return Err(Fault::new(
+                FaultCode::RelatedNotFound,
+                format!("The disk {id} does not exist."),
+            ));
         }
         if let Some(other) = vm::attachments_of_disk(tx, id)?.first() {
-            let text = format!("Cannot attach Virtual Disk. Disk {} is attached to VM {} already.", row.alias, other.vm);
+            let text = format!(
+                "Cannot attach Virtual Disk. Disk {} is attached to VM {} already.",
+                row.alias, other.vm
+            );
             return Err(Fault::new(FaultCode::DiskAttached, text));
         }
         put(tx, &found, &row, &command.fields)?;
         let (project, name) = (found.row.project, &found.row.name);
-        let text = format!("Disk {} was successfully attached to VM {name} by {}.", row.alias, actor.name);
-        Event::new(What::DiskAttached, text).by(&actor).vm(project, found.row.id, name).disk(project, id, &row.alias).write(tx)
+        let text = format!(
+            "Disk {} was successfully attached to VM {name} by {}.",
+            row.alias, actor.name
+        );
+        Event::new(What::DiskAttached, text)
+            .by(&actor)
+            .vm(project, found.row.id, name)
+            .disk(project, id, &row.alias)
+            .write(tx)
     };
     engine.store.write(write).await?;
     Ok(Accepted { id, job: None })
@@ -100,7 +116,9 @@ pub(crate) async fn attach(
 
 fn attachment(tx: &Tx, found: &access::Vm, disk: DiskId) -> Result<AttachmentRow, Fault> {
     let all = vm::attachments(tx, found.row.id)?;
-    all.into_iter().find(|a| a.disk == disk).ok_or_else(|| Fault::not_found("disk attachment", disk))
+    all.into_iter()
+        .find(|a| a.disk == disk)
+        .ok_or_else(|| Fault::not_found("disk attachment", disk))
 }
 
 pub(crate) async fn update(
@@ -128,8 +146,14 @@ pub(crate) async fn update(
         vm::put_attachment(tx, &row)?;
         vm::touch(tx, command.vm)?;
         let name = &found.row.name;
-        let text = format!("The attachment of disk {id} to VM {name} was changed by {}.", actor.name);
-        Event::new(What::VmUpdated, text).by(&actor).vm(found.row.project, command.vm, name).write(tx)
+        let text = format!(
+            "The attachment of disk {id} to VM {name} was changed by {}.",
+            actor.name
+        );
+        Event::new(What::VmUpdated, text)
+            .by(&actor)
+            .vm(found.row.project, command.vm, name)
+            .write(tx)
     };
     engine.store.write(write).await?;
     Ok(Accepted { id, job: None })
@@ -153,8 +177,15 @@ pub(crate) async fn detach(
             super::delete::forget(tx, &actor, &row)?;
         }
         let (project, name) = (found.row.project, &found.row.name);
-        let text = format!("Disk {} was successfully detached from VM {name} by {}.", row.alias, actor.name);
-        Event::new(What::DiskDetached, text).by(&actor).vm(project, found.row.id, name).disk(project, id, &row.alias).write(tx)
+        let text = format!(
+            "Disk {} was successfully detached from VM {name} by {}.",
+            row.alias, actor.name
+        );
+        Event::new(What::DiskDetached, text)
+            .by(&actor)
+            .vm(project, found.row.id, name)
+            .disk(project, id, &row.alias)
+            .write(tx)
     };
     engine.store.write(write).await?;
     engine.tidy.notify_one();
@@ -177,7 +208,10 @@ pub(crate) async fn update_disk(
         limits::text("description", &description, limits::TEXT_MAX)?;
         disk::set_texts(tx, id, &alias, &description)?;
         let text = format!("Disk {alias} was updated by {}.", actor.name);
-        Event::new(What::DiskUpdated, text).by(&actor).disk(row.project, id, &alias).write(tx)
+        Event::new(What::DiskUpdated, text)
+            .by(&actor)
+            .disk(row.project, id, &alias)
+            .write(tx)
     };
     engine.store.write(write).await?;
     Ok(Accepted { id, job: None })

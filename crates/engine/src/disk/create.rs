@@ -68,7 +68,10 @@ pub(crate) fn expect_domain(engine: &Inner, named: &DomainRef) -> Result<(), Fau
     if known {
         return Ok(());
     }
-    Err(Fault::new(FaultCode::RelatedNotFound, format!("Entity not found: storage domain {shown}")))
+    Err(Fault::new(
+        FaultCode::RelatedNotFound,
+        format!("Entity not found: storage domain {shown}"),
+    ))
 }
 
 pub(crate) async fn submit(
@@ -90,8 +93,10 @@ pub(crate) async fn submit(
     let space = engine.images.space(&engine.domain_path()).await?;
     expect_space(&engine.domain.name, space.available_bytes, needed)?;
     let (inner, who, actor) = (Arc::clone(engine), who.clone(), Actor::of(who, origin));
-    let accepted =
-        engine.store.write(move |tx| plan(&inner, tx, &who, &actor, command, size_bytes, sparse)).await?;
+    let accepted = engine
+        .store
+        .write(move |tx| plan(&inner, tx, &who, &actor, command, size_bytes, sparse))
+        .await?;
     if let Some(job) = accepted.job {
         journal::executor::drive(engine, job, false);
     }
@@ -152,7 +157,11 @@ fn plan(
         alias: alias.clone(),
         image: engine.image_ref(&image),
         size_bytes,
-        allocation: if sparse { Allocation::Sparse } else { Allocation::Preallocated },
+        allocation: if sparse {
+            Allocation::Sparse
+        } else {
+            Allocation::Preallocated
+        },
         vm: command.attach.map(|(vm, _)| vm),
     };
     let job = NewJob {
@@ -165,13 +174,19 @@ fn plan(
         locks,
         steps: vec![NewStep::new("create", "Creating the base image").pivot()],
     };
-    Ok(Accepted { id, job: Some(enqueue(tx, actor, job)?) })
+    Ok(Accepted {
+        id,
+        job: Some(enqueue(tx, actor, job)?),
+    })
 }
 
 /// Adds image and disk; ids that are taken are the client's fault.
 pub(crate) fn insert(tx: &Tx, image: &ImageRow, row: &DiskRow) -> Result<(), Fault> {
     let taken = |what: &str, id: String| {
-        Fault::new(FaultCode::IdInUse, format!("Cannot add Disk. The {what} {id} exists already; choose another."))
+        Fault::new(
+            FaultCode::IdInUse,
+            format!("Cannot add Disk. The {what} {id} exists already; choose another."),
+        )
     };
     image::insert(tx, image).map_err(|error| match error {
         duplicate if duplicate.is_duplicate() => taken("image", image.id.to_string()),
@@ -189,13 +204,20 @@ pub(crate) struct Create {
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
-    Ok(Arc::new(Create { params: from_json(&row.params)? }))
+    Ok(Arc::new(Create {
+        params: from_json(&row.params)?,
+    }))
 }
 
 #[async_trait]
 impl Saga for Create {
     async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
-        let Params { image, size_bytes, allocation, .. } = &self.params;
+        let Params {
+            image,
+            size_bytes,
+            allocation,
+            ..
+        } = &self.params;
         cx.engine.images.create_base(image, *size_bytes, *allocation).await?;
         let id = image.id;
         Ok(Done::nothing().and(move |tx| Ok(image::set_state(tx, id, ImageState::Live)?)))
@@ -203,9 +225,13 @@ impl Saga for Create {
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         // Only a file that this job made: `create_base` refuses one that was there before, and then made none.
-        let found_another = cx.job.failure.as_deref().is_some_and(|text| text.contains(super::adopt::IN_THE_WAY));
-        if !found_another {
-            cx.engine.images.remove(&self.params.image).await.map_err(StepError::later)?;
+        let why = cx.job.failure.as_deref().map(from_json::<Fault>).transpose()?;
+        if why.is_none_or(|why| why.code != FaultCode::IdInUse) {
+            cx.engine
+                .images
+                .remove(&self.params.image)
+                .await
+                .map_err(StepError::later)?;
         }
         Ok(Undo::Undone)
     }
@@ -213,7 +239,10 @@ impl Saga for Create {
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
         let (params, actor) = (&self.params, Actor::of_job(job));
         let text = format!("The disk {} was successfully added.", params.alias);
-        Event::new(What::DiskAdded, text).by(&actor).disk(job.project, params.disk, &params.alias).write(tx)
+        Event::new(What::DiskAdded, text)
+            .by(&actor)
+            .disk(job.project, params.disk, &params.alias)
+            .write(tx)
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
@@ -224,6 +253,9 @@ impl Saga for Create {
         disk::delete(tx, params.disk)?;
         image::delete(tx, params.image.id)?;
         let text = format!("Add-Disk operation failed for disk {}: {}", params.alias, why.text);
-        Event::new(What::DiskAddFailed, text).by(&actor).disk(job.project, params.disk, &params.alias).write(tx)
+        Event::new(What::DiskAddFailed, text)
+            .by(&actor)
+            .disk(job.project, params.disk, &params.alias)
+            .write(tx)
     }
 }

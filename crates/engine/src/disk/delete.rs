@@ -31,7 +31,10 @@ pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault>
     }
     disk::delete(tx, row.id)?;
     let text = format!("Disk {} was successfully removed by {}.", row.alias, actor.name);
-    Event::new(What::DiskRemoved, text).by(actor).disk(row.project, row.id, &row.alias).write(tx)
+    Event::new(What::DiskRemoved, text)
+        .by(actor)
+        .disk(row.project, row.id, &row.alias)
+        .write(tx)
 }
 
 pub(crate) async fn delete(

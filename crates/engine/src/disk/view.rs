@@ -39,14 +39,20 @@ fn unmeasured(conn: &Conn, row: DiskRow) -> Result<Unmeasured, Fault> {
         total_bytes: 0,
         illegal: row.illegal,
         holder: lock::holder(conn, Entity::Disk(row.id))?,
-        vms: vm::attachments_of_disk(conn, row.id)?.into_iter().map(|a| a.vm).collect(),
+        vms: vm::attachments_of_disk(conn, row.id)?
+            .into_iter()
+            .map(|a| a.vm)
+            .collect(),
         created_at: row.created_at,
     };
     Ok(Unmeasured { view, images })
 }
 
 async fn measured(engine: &Inner, disks: Vec<Unmeasured>) -> Result<Vec<DiskView>, Fault> {
-    let files: Vec<_> = disks.iter().flat_map(|d| d.images.iter().map(|row| engine.image_ref(row))).collect();
+    let files: Vec<_> = disks
+        .iter()
+        .flat_map(|d| d.images.iter().map(|row| engine.image_ref(row)))
+        .collect();
     let mut bytes = engine.images.actual_bytes(&files).await?.into_iter();
     let mut views = Vec::with_capacity(disks.len());
     for Unmeasured { mut view, images } in disks {
@@ -67,12 +73,19 @@ async fn read(
 ) -> Result<Vec<DiskView>, Fault> {
     let found = engine
         .store
-        .read(move |conn| -> Result<Vec<_>, Fault> { rows(conn)?.into_iter().map(|row| unmeasured(conn, row)).collect() })
+        .read(move |conn| -> Result<Vec<_>, Fault> {
+            rows(conn)?.into_iter().map(|row| unmeasured(conn, row)).collect()
+        })
         .await?;
     measured(engine, found).await
 }
 
-pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<DiskView>, Fault> {
+pub(crate) async fn page(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<DiskView>, Fault> {
     let query = crate::vm::view::query(who, filter, page);
     read(engine, move |conn| Ok(disk::page(conn, &query, None)?)).await
 }
@@ -89,7 +102,10 @@ pub(crate) async fn page_of_domain(
 }
 
 fn one<T>(views: Vec<T>) -> Result<T, Fault> {
-    views.into_iter().next().ok_or_else(|| Fault::internal("a view is missing"))
+    views
+        .into_iter()
+        .next()
+        .ok_or_else(|| Fault::internal("a view is missing"))
 }
 
 pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: DiskId) -> Result<DiskView, Fault> {
@@ -131,7 +147,9 @@ pub(crate) async fn attachment(
     disk: DiskId,
 ) -> Result<AttachmentView, Fault> {
     let all = attachments(engine, who, id).await?;
-    all.into_iter().find(|a| a.disk.id == disk).ok_or_else(|| Fault::not_found("disk attachment", disk))
+    all.into_iter()
+        .find(|a| a.disk.id == disk)
+        .ok_or_else(|| Fault::not_found("disk attachment", disk))
 }
 
 // ------------------------------------------------------------------------------------------------ images
@@ -164,7 +182,10 @@ fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<DiskSnapsh
 }
 
 async fn measured_images(engine: &Inner, mut views: Vec<DiskSnapshotView>) -> Result<Vec<DiskSnapshotView>, Fault> {
-    let files: Vec<_> = views.iter().map(|view| engine.image_file(view.image, view.format)).collect();
+    let files: Vec<_> = views
+        .iter()
+        .map(|view| engine.image_file(view.image, view.format))
+        .collect();
     for (view, bytes) in views.iter_mut().zip(engine.images.actual_bytes(&files).await?) {
         view.actual_bytes = bytes;
     }
@@ -198,7 +219,11 @@ pub(crate) async fn images_of_domain(
     page: &Page,
 ) -> Result<Vec<DiskSnapshotView>, Fault> {
     expect_domain(engine, id)?;
-    let (who, mut after, limit) = (who.clone(), page.after.clone().map_or_else(String::new, |(_, id)| id), page.limit);
+    let (who, mut after, limit) = (
+        who.clone(),
+        page.after.clone().map_or_else(String::new, |(_, id)| id),
+        page.limit,
+    );
     let views = engine
         .store
         .read(move |conn| -> Result<Vec<_>, Fault> {
@@ -209,7 +234,9 @@ pub(crate) async fn images_of_domain(
                 let Some(last) = rows.last() else { break };
                 after = last.id.to_string();
                 for row in &rows {
-                    let Some(owner) = disk::get(conn, row.disk)? else { continue };
+                    let Some(owner) = disk::get(conn, row.disk)? else {
+                        continue;
+                    };
                     let visible = access::check(&who, owner.project, Need::Read, "disk", "").is_ok();
                     if visible && (include_active || row.id != owner.image) && views.len() < limit {
                         views.push(image_view(conn, &owner, row)?);
@@ -225,7 +252,11 @@ pub(crate) async fn images_of_domain(
 // --------------------------------------------------------------------------------------- storage domains
 
 pub(crate) fn expect_domain(engine: &Inner, id: DomainId) -> Result<(), Fault> {
-    if id == engine.domain.id { Ok(()) } else { Err(Fault::not_found("storage domain", id)) }
+    if id == engine.domain.id {
+        Ok(())
+    } else {
+        Err(Fault::not_found("storage domain", id))
+    }
 }
 
 pub(crate) async fn domains(engine: &Arc<Inner>, _who: &Caller) -> Result<Vec<DomainView>, Fault> {
@@ -253,5 +284,7 @@ pub(crate) async fn domains(engine: &Arc<Inner>, _who: &Caller) -> Result<Vec<Do
 
 pub(crate) async fn domain(engine: &Arc<Inner>, who: &Caller, id: DomainId) -> Result<DomainView, Fault> {
     let all = domains(engine, who).await?;
-    all.into_iter().find(|d| d.id == id).ok_or_else(|| Fault::not_found("storage domain", id))
+    all.into_iter()
+        .find(|d| d.id == id)
+        .ok_or_else(|| Fault::not_found("storage domain", id))
 }

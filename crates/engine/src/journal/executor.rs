@@ -29,7 +29,10 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { ended: watch::Sender::new(0), driven: Mutex::new(HashSet::new()) }
+        Self {
+            ended: watch::Sender::new(0),
+            driven: Mutex::new(HashSet::new()),
+        }
     }
 
     /// Resolves each time some job has ended since the receiver last looked.
@@ -74,7 +77,11 @@ pub(crate) async fn resume(engine: &Arc<Inner>) -> Result<Vec<JobRow>, Fault> {
         .store
         .write(|tx| -> Result<_, StoreError> {
             for stuck in job::stuck(tx)? {
-                let to = if stuck.pivot_reached { JobState::Running } else { JobState::Unwinding };
+                let to = if stuck.pivot_reached {
+                    JobState::Running
+                } else {
+                    JobState::Unwinding
+                };
                 job::set_state(tx, stuck.id, &[JobState::Stuck], to, None, now_micros())?;
             }
             job::unfinished(tx)
@@ -116,7 +123,11 @@ async fn load(engine: &Inner, id: JobId) -> Result<(JobRow, Vec<StepRow>), Fault
     let read = move |conn: &stillpoint_store::Conn| -> Result<_, StoreError> {
         Ok(job::get(conn, id)?.zip(Some(job::steps(conn, id)?)))
     };
-    engine.store.read(read).await?.ok_or_else(|| Fault::internal(format!("job {id} is gone")))
+    engine
+        .store
+        .read(read)
+        .await?
+        .ok_or_else(|| Fault::internal(format!("job {id} is gone")))
 }
 
 fn outputs(steps: &[StepRow]) -> Vec<(String, serde_json::Value)> {
@@ -124,7 +135,11 @@ fn outputs(steps: &[StepRow]) -> Vec<(String, serde_json::Value)> {
         let value = step.output.as_deref().and_then(|text| serde_json::from_str(text).ok());
         (step.name.clone(), value.unwrap_or(serde_json::Value::Null))
     };
-    steps.iter().filter(|step| step.state == StepState::Done).map(of).collect()
+    steps
+        .iter()
+        .filter(|step| step.state == StepState::Done)
+        .map(of)
+        .collect()
 }
 
 fn next(row: &JobRow, steps: &[StepRow], recovered: bool, engine: &Arc<Inner>) -> Option<Cx> {
@@ -184,7 +199,15 @@ async fn record(engine: &Inner, saga: &Arc<dyn Saga>, cx: &Cx, done: Done, is_la
     let mut outputs = cx.outputs.clone();
     let write = move |tx: &stillpoint_store::Tx| -> Result<(), Fault> {
         let (now, text) = (now_micros(), done.output.to_string());
-        job::set_step(tx, row.id, seq, &[StepState::Started], StepState::Done, Some(&text), now)?;
+        job::set_step(
+            tx,
+            row.id,
+            seq,
+            &[StepState::Started],
+            StepState::Done,
+            Some(&text),
+            now,
+        )?;
         if let Some(apply) = done.apply {
             apply(tx)?;
         }
@@ -193,21 +216,44 @@ async fn record(engine: &Inner, saga: &Arc<dyn Saga>, cx: &Cx, done: Done, is_la
             end(tx, saga.as_ref(), &row, &outputs)
         } else {
             let next = seq + 1;
-            Ok(job::set_step(tx, row.id, next, &[StepState::Pending], StepState::Started, None, now)?)
+            Ok(job::set_step(
+                tx,
+                row.id,
+                next,
+                &[StepState::Pending],
+                StepState::Started,
+                None,
+                now,
+            )?)
         }
     };
     engine.store.write(write).await
 }
 
-fn end(tx: &stillpoint_store::Tx, saga: &dyn Saga, row: &JobRow, outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+fn end(
+    tx: &stillpoint_store::Tx,
+    saga: &dyn Saga,
+    row: &JobRow,
+    outputs: &[(String, serde_json::Value)],
+) -> Result<(), Fault> {
     saga.finished(tx, row, outputs)?;
-    job::set_state(tx, row.id, &[JobState::Running, JobState::Queued], JobState::Done, None, now_micros())?;
+    job::set_state(
+        tx,
+        row.id,
+        &[JobState::Running, JobState::Queued],
+        JobState::Done,
+        None,
+        now_micros(),
+    )?;
     Ok(job::unlock(tx, row.id)?)
 }
 
 async fn finish(engine: &Inner, saga: Arc<dyn Saga>, row: JobRow, steps: &[StepRow]) -> Result<(), Fault> {
     let outputs = outputs(steps);
-    engine.store.write(move |tx| -> Result<(), Fault> { end(tx, saga.as_ref(), &row, &outputs) }).await
+    engine
+        .store
+        .write(move |tx| -> Result<(), Fault> { end(tx, saga.as_ref(), &row, &outputs) })
+        .await
 }
 
 /// Before the pivot the job unwinds; after it, it is tried again and then left for the next start.
@@ -220,7 +266,14 @@ async fn failed(engine: &Inner, cx: &Cx, fault: Fault, failures: u32) -> Result<
     let write = move |tx: &stillpoint_store::Tx| -> Result<(), Fault> {
         let (now, text) = (now_micros(), super::to_json(&fault)?.to_string());
         if pivot {
-            return Ok(job::set_state(tx, id, &[JobState::Running], JobState::Stuck, Some(&text), now)?);
+            return Ok(job::set_state(
+                tx,
+                id,
+                &[JobState::Running],
+                JobState::Stuck,
+                Some(&text),
+                now,
+            )?);
         }
         // One write: the step's failure and the job's turn.
         job::set_step(tx, id, seq, &[StepState::Started], StepState::Failed, None, now)?;
@@ -233,7 +286,10 @@ async fn failed(engine: &Inner, cx: &Cx, fault: Fault, failures: u32) -> Result<
 /// Takes back one step, or ends the unwinding. Returns whether there is more to do.
 async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps: &[StepRow]) -> Result<bool, Fault> {
     let begun = |step: &&StepRow| matches!(step.state, StepState::Started | StepState::Failed | StepState::Done);
-    let why: Fault = row.failure.as_deref().map_or_else(|| Ok(Fault::internal("no reason was recorded")), from_json)?;
+    let why: Fault = row
+        .failure
+        .as_deref()
+        .map_or_else(|| Ok(Fault::internal("no reason was recorded")), from_json)?;
     let Some(step) = steps.iter().rev().find(begun) else {
         let (saga, row) = (Arc::clone(saga), row.clone());
         let write = move |tx: &stillpoint_store::Tx| -> Result<(), Fault> {

@@ -51,16 +51,28 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn of(who: &Caller, origin: &crate::command::Origin) -> Self {
-        Self { user: who.user, name: who.name.clone(), correlation_id: origin.correlation_id.clone() }
+        Self {
+            user: who.user,
+            name: who.name.clone(),
+            correlation_id: origin.correlation_id.clone(),
+        }
     }
 
     /// The daemon itself, for what it does without being asked.
     pub(crate) fn system() -> Self {
-        Self { user: UserId(Default::default()), name: "system".into(), correlation_id: String::new() }
+        Self {
+            user: UserId(Default::default()),
+            name: "system".into(),
+            correlation_id: String::new(),
+        }
     }
 
     pub(crate) fn of_job(job: &JobRow) -> Self {
-        Self { user: job.owner, name: job.owner_name.clone(), correlation_id: job.correlation_id.clone() }
+        Self {
+            user: job.owner,
+            name: job.owner_name.clone(),
+            correlation_id: job.correlation_id.clone(),
+        }
     }
 }
 
@@ -88,7 +100,12 @@ pub(crate) struct NewStep {
 
 impl NewStep {
     pub(crate) fn new(name: &'static str, description: impl Into<String>) -> Self {
-        Self { name, args: serde_json::Value::Null, description: description.into(), pivot: false }
+        Self {
+            name,
+            args: serde_json::Value::Null,
+            description: description.into(),
+            pivot: false,
+        }
     }
 
     pub(crate) fn with(mut self, args: &impl Serialize) -> Result<Self, Fault> {
@@ -128,7 +145,11 @@ pub(crate) fn enqueue(tx: &Tx, actor: &Actor, new: NewJob) -> Result<JobId, Faul
     };
     let mut steps = Vec::with_capacity(new.steps.len());
     for (seq, step) in (0..).zip(new.steps) {
-        let state = if seq == 0 { StepState::Started } else { StepState::Pending };
+        let state = if seq == 0 {
+            StepState::Started
+        } else {
+            StepState::Pending
+        };
         steps.push(StepRow {
             job: id,
             seq,
@@ -160,11 +181,17 @@ pub(crate) struct Done {
 
 impl Done {
     pub(crate) fn nothing() -> Self {
-        Self { output: serde_json::Value::Null, apply: None }
+        Self {
+            output: serde_json::Value::Null,
+            apply: None,
+        }
     }
 
     pub(crate) fn output(output: &impl Serialize) -> Result<Self, Fault> {
-        Ok(Self { output: to_json(output)?, apply: None })
+        Ok(Self {
+            output: to_json(output)?,
+            apply: None,
+        })
     }
 
     pub(crate) fn and(mut self, apply: impl FnOnce(&Tx) -> Result<(), Fault> + Send + 'static) -> Self {
@@ -183,13 +210,19 @@ pub(crate) struct StepError {
 
 impl StepError {
     pub(crate) fn later(fault: impl Into<Fault>) -> Self {
-        Self { fault: fault.into(), later: true }
+        Self {
+            fault: fault.into(),
+            later: true,
+        }
     }
 }
 
 impl<E: Into<Fault>> From<E> for StepError {
     fn from(error: E) -> Self {
-        Self { fault: error.into(), later: false }
+        Self {
+            fault: error.into(),
+            later: false,
+        }
     }
 }
 
@@ -222,7 +255,9 @@ impl Cx {
     /// The output of the latest step of that name.
     pub(crate) fn output<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
         let found = self.outputs.iter().rev().find(|(of, _)| of == name);
-        found.map(|(_, value)| serde_json::from_value(value.clone()).map_err(Fault::internal)).transpose()
+        found
+            .map(|(_, value)| serde_json::from_value(value.clone()).map_err(Fault::internal))
+            .transpose()
     }
 
     pub(crate) fn actor(&self) -> Actor {

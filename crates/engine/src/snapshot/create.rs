@@ -93,7 +93,10 @@ pub(crate) async fn submit(
 ) -> Result<Accepted<SnapshotId>, Fault> {
     limits::text("description", &command.description, limits::TEXT_MAX)?;
     if command.description.is_empty() {
-        return Err(Fault::new(FaultCode::Incomplete, "Snapshot [description] required for add"));
+        return Err(Fault::new(
+            FaultCode::Incomplete,
+            "Snapshot [description] required for add",
+        ));
     }
     let space = engine.images.space(&engine.domain_path()).await?;
     let (inner, who, actor) = (Arc::clone(engine), who.clone(), Actor::of(who, origin));
@@ -122,7 +125,14 @@ fn plan(
     let live = match found.row.status {
         VmStatus::Up | VmStatus::Paused => true,
         VmStatus::Down => false,
-        other => return Err(crate::vm::view::wrong_status(&found.row.name, other, "taking a snapshot", "up, paused or down")),
+        other => {
+            return Err(crate::vm::view::wrong_status(
+                &found.row.name,
+                other,
+                "taking a snapshot",
+                "up, paused or down",
+            ));
+        }
     };
     let running = found.row.status == VmStatus::Up;
     // A memory fits only disks of its own instant: it is saved only with all of them.
@@ -130,7 +140,10 @@ fn plan(
     let memory = (command.memory && live && whole && !all.is_empty()).then(|| engine.memory_ref(MemoryId::fresh()));
     let needed = limits::RESERVE_BYTES + memory.as_ref().map_or(0, |_| found.config.memory_bytes);
     crate::disk::create::expect_space(&engine.house.domain_name(), available_bytes, needed)?;
-    let disks = chosen.iter().map(|(a, image)| overlay(engine, tx, a, *image)).collect::<Result<Vec<_>, _>>()?;
+    let disks = chosen
+        .iter()
+        .map(|(a, image)| overlay(engine, tx, a, *image))
+        .collect::<Result<Vec<_>, _>>()?;
 
     let active = snapshot::active(tx, found.row.id)?.ok_or_else(|| Fault::internal("a VM without active snapshot"))?;
     let params = Params {
@@ -147,7 +160,10 @@ fn plan(
     rotate(tx, &found, &all, &active, &params)?;
     Event::new(
         What::SnapshotStarted,
-        format!("Snapshot '{}' creation for VM '{}' was initiated by {}.", params.description, params.name, actor.name),
+        format!(
+            "Snapshot '{}' creation for VM '{}' was initiated by {}.",
+            params.description, params.name, actor.name
+        ),
     )
     .by(actor)
     .vm(found.row.project, found.row.id, &found.row.name)
@@ -165,7 +181,10 @@ fn plan(
         .write(tx)?;
     }
     let job = enqueue(tx, actor, job(&found, &chosen, &params)?)?;
-    Ok(Accepted { id: params.snapshot, job: Some(job) })
+    Ok(Accepted {
+        id: params.snapshot,
+        job: Some(job),
+    })
 }
 
 fn job(found: &Vm, chosen: &[(AttachmentConfig, Option<ImageId>)], params: &Params) -> Result<NewJob, Fault> {
@@ -173,7 +192,11 @@ fn job(found: &Vm, chosen: &[(AttachmentConfig, Option<ImageId>)], params: &Para
         Wanted::exclusive(Entity::Vm(found.row.id), &found.row.name),
         Wanted::exclusive(Entity::Snapshot(params.snapshot), &params.description),
     ];
-    locks.extend(chosen.iter().map(|(a, _)| Wanted::exclusive(Entity::Disk(a.disk), &a.alias)));
+    locks.extend(
+        chosen
+            .iter()
+            .map(|(a, _)| Wanted::exclusive(Entity::Disk(a.disk), &a.alias)),
+    );
     let mut steps = vec![
         NewStep::new("prepare", "Creating overlays"),
         NewStep::new("switch", "Switching all disks at one instant").pivot(),
@@ -197,7 +220,8 @@ fn job(found: &Vm, chosen: &[(AttachmentConfig, Option<ImageId>)], params: &Para
 pub(crate) fn attachments(conn: &Conn, found: &Vm) -> Result<Vec<AttachmentConfig>, Fault> {
     let mut all = Vec::new();
     for a in vm::attachments(conn, found.row.id)? {
-        let disk = stillpoint_store::disk::get(conn, a.disk)?.ok_or_else(|| Fault::internal("attached disk is gone"))?;
+        let disk =
+            stillpoint_store::disk::get(conn, a.disk)?.ok_or_else(|| Fault::internal("attached disk is gone"))?;
         let image = image::get(conn, disk.image)?.ok_or_else(|| Fault::internal("active image is gone"))?;
         all.push(AttachmentConfig {
             disk: a.disk,
@@ -236,7 +260,10 @@ fn choose(
         let Some(attached) = all.iter().find(|a| a.disk == want.disk) else {
             return Err(Fault::new(
                 FaultCode::DiskNotAttached,
-                format!("Cannot create Snapshot. Disk {} is not attached to VM {}.", disk.alias, found.row.name),
+                format!(
+                    "Cannot create Snapshot. Disk {} is not attached to VM {}.",
+                    disk.alias, found.row.name
+                ),
             ));
         };
         if !seen.insert(want.disk) {
@@ -288,18 +315,32 @@ fn overlay(engine: &Inner, tx: &Tx, a: &AttachmentConfig, image: Option<ImageId>
     image::insert(tx, &row).map_err(|error| match error {
         taken if taken.is_duplicate() => Fault::new(
             FaultCode::IdInUse,
-            format!("Cannot create Snapshot. An image with id {} exists already; choose another image_id.", row.id),
+            format!(
+                "Cannot create Snapshot. An image with id {} exists already; choose another image_id.",
+                row.id
+            ),
         ),
         other => other.into(),
     })?;
     let (base, overlay) = (engine.image_ref(base), engine.image_ref(&row));
-    Ok(SwitchDisk { disk: disk.id, base, overlay, size_bytes: disk.size_bytes })
+    Ok(SwitchDisk {
+        disk: disk.id,
+        base,
+        overlay,
+        size_bytes: disk.size_bytes,
+    })
 }
 
 /// The active snapshot becomes the regular one, and a fresh active one is made.
 fn rotate(tx: &Tx, found: &Vm, all: &[AttachmentConfig], active: &SnapshotRow, params: &Params) -> Result<(), Fault> {
     let inside = |a: &AttachmentConfig| params.disks.iter().any(|d| d.disk == a.disk);
-    let kept = all.iter().cloned().map(|a| if inside(&a) { a } else { AttachmentConfig { image: None, ..a } });
+    let kept = all.iter().cloned().map(|a| {
+        if inside(&a) {
+            a
+        } else {
+            AttachmentConfig { image: None, ..a }
+        }
+    });
     let config = SnapshotConfig {
         vm: found.row.id,
         config: found.config.clone(),
@@ -318,7 +359,11 @@ fn rotate(tx: &Tx, found: &Vm, all: &[AttachmentConfig], active: &SnapshotRow, p
     for disk in &params.disks {
         snapshot::add_disk(tx, regular.id, disk.disk, disk.base.id)?;
     }
-    let fresh = SnapshotRow { id: params.active, seq: active.seq + 1, ..active.clone() };
+    let fresh = SnapshotRow {
+        id: params.active,
+        seq: active.seq + 1,
+        ..active.clone()
+    };
     Ok(snapshot::insert(tx, &fresh)?)
 }
 
@@ -328,7 +373,9 @@ pub(crate) struct Create {
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
-    Ok(Arc::new(Create { params: from_json(&row.params)? }))
+    Ok(Arc::new(Create {
+        params: from_json(&row.params)?,
+    }))
 }
 
 impl Create {
@@ -347,7 +394,10 @@ impl Create {
     fn died(&self) -> Fault {
         Fault::new(
             FaultCode::HostUnreachable,
-            format!("The QEMU process of VM {} ended before its disks were switched.", self.params.name),
+            format!(
+                "The QEMU process of VM {} ended before its disks were switched.",
+                self.params.name
+            ),
         )
     }
 
@@ -356,7 +406,11 @@ impl Create {
         let mut tasks = tokio::task::JoinSet::new();
         for disk in self.params.disks.clone() {
             let images = Arc::clone(&images);
-            tasks.spawn(async move { images.create_overlay(&disk.overlay, &disk.base, disk.size_bytes, false).await });
+            tasks.spawn(async move {
+                images
+                    .create_overlay(&disk.overlay, &disk.base, disk.size_bytes, false)
+                    .await
+            });
         }
         while let Some(made) = tasks.join_next().await {
             made.map_err(Fault::internal)??;
@@ -368,7 +422,10 @@ impl Create {
                 if size != disk.size_bytes {
                     return Err(Fault::new(
                         FaultCode::ImageIllegal,
-                        format!("Disk {} has {size} bytes in QEMU but {} on record.", disk.disk, disk.size_bytes),
+                        format!(
+                            "Disk {} has {size} bytes in QEMU but {} on record.",
+                            disk.disk, disk.size_bytes
+                        ),
                     )
                     .into());
                 }
@@ -389,7 +446,11 @@ impl Create {
         } else if cx.engine.is_unreachable(self.params.vm).await? {
             return Err(StepError::later(cx.engine.unreachable(&self.params.name)));
         }
-        cx.engine.hypervisor.close_at_rest(cx.job.id).await.map_err(StepError::later)?;
+        cx.engine
+            .hypervisor
+            .close_at_rest(cx.job.id)
+            .await
+            .map_err(StepError::later)?;
         for disk in &self.params.disks {
             cx.engine.images.remove(&disk.overlay).await.map_err(StepError::later)?;
         }
@@ -400,7 +461,11 @@ impl Create {
     }
 
     async fn switch(&self, cx: &Cx) -> Result<Done, StepError> {
-        let switched = if self.params.live { self.switch_live(cx).await? } else { self.switch_at_rest(cx).await? };
+        let switched = if self.params.live {
+            self.switch_live(cx).await?
+        } else {
+            self.switch_at_rest(cx).await?
+        };
         let (params, actor, project) = (self.params.clone(), cx.actor(), cx.job.project);
         let done = Done::output(&switched)?;
         Ok(done.and(move |tx| {
@@ -427,7 +492,12 @@ impl Create {
             return self.switched_before_crash(machine.as_ref()).await;
         }
         if self.params.disks.is_empty() {
-            return Ok(Switched { frozen: Frozen::NotAsked, thawed: true, method: None, save_failed: None });
+            return Ok(Switched {
+                frozen: Frozen::NotAsked,
+                thawed: true,
+                method: None,
+                save_failed: None,
+            });
         }
         let plan = self.plan(cx);
         let (report, method, save_failed) = match &self.params.memory {
@@ -438,7 +508,12 @@ impl Create {
             },
         };
         match report {
-            Ok(report) => Ok(Switched { frozen: report.frozen, thawed: report.thawed, method, save_failed }),
+            Ok(report) => Ok(Switched {
+                frozen: report.frozen,
+                thawed: report.thawed,
+                method,
+                save_failed,
+            }),
             Err(error) if error.kind == DriverErrorKind::Disconnected => {
                 cx.engine.hypervisor_gone(self.params.vm).await?;
                 self.switched_before_death(cx).await
@@ -472,7 +547,10 @@ impl Create {
             n if n == self.params.disks.len() => Ok(true),
             n => Err(Fault::new(
                 FaultCode::Hypervisor,
-                format!("QEMU switched {n} of {} disks, which a transaction rules out.", self.params.disks.len()),
+                format!(
+                    "QEMU switched {n} of {} disks, which a transaction rules out.",
+                    self.params.disks.len()
+                ),
             )
             .into()),
         }
@@ -483,7 +561,12 @@ impl Create {
         for disk in &self.params.disks {
             let facts = cx.engine.images.inspect(&disk.overlay.path, None).await?;
             if facts.has_data {
-                return Ok(Switched { frozen: Frozen::NotAsked, thawed: true, method: None, save_failed: None });
+                return Ok(Switched {
+                    frozen: Frozen::NotAsked,
+                    thawed: true,
+                    method: None,
+                    save_failed: None,
+                });
             }
         }
         Err(self.died().into())
@@ -491,7 +574,10 @@ impl Create {
 
     async fn switch_at_rest(&self, cx: &Cx) -> Result<Switched, StepError> {
         if !self.params.disks.is_empty() {
-            let chains = cx.engine.chains(self.params.disks.iter().map(|d| (d.disk, d.base.id)).collect()).await?;
+            let chains = cx
+                .engine
+                .chains(self.params.disks.iter().map(|d| (d.disk, d.base.id)).collect())
+                .await?;
             // What an earlier try left open is closed first, so that its bitmaps are stored.
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
             let endpoint = cx.engine.hypervisor.open_at_rest(cx.job.id, &chains).await?;
@@ -501,7 +587,12 @@ impl Create {
             endpoint.switch(&self.plan(cx)).await?;
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
         }
-        Ok(Switched { frozen: Frozen::NotAsked, thawed: true, method: None, save_failed: None })
+        Ok(Switched {
+            frozen: Frozen::NotAsked,
+            thawed: true,
+            method: None,
+            save_failed: None,
+        })
     }
 
     async fn undo_switch(&self, cx: &Cx) -> Result<Undo, StepError> {
@@ -533,7 +624,9 @@ impl Create {
     }
 
     async fn save(&self, cx: &Cx) -> Result<Done, StepError> {
-        let Some(memory) = self.params.memory.clone() else { return Ok(Done::nothing()) };
+        let Some(memory) = self.params.memory.clone() else {
+            return Ok(Done::nothing());
+        };
         let switched: Option<Switched> = cx.output("switch")?;
         let begun = switched.and_then(|s| s.save_failed);
         let saved = match (self.machine(cx), begun) {
@@ -559,7 +652,15 @@ impl Create {
         Ok(done.and(move |tx| {
             match saved {
                 Saved::Yes => {
-                    snapshot::insert_memory(tx, &MemoryRow { id: memory.id, domain, size_bytes: size }, now_micros())?;
+                    snapshot::insert_memory(
+                        tx,
+                        &MemoryRow {
+                            id: memory.id,
+                            domain,
+                            size_bytes: size,
+                        },
+                        now_micros(),
+                    )?;
                     snapshot::set_memory(tx, params.snapshot, Some(memory.id))?;
                 }
                 Saved::Lost(why) => Event::new(
@@ -593,7 +694,9 @@ impl Create {
             Ok(MemorySave::Failed(why)) => Ok(Saved::Lost(why)),
             Ok(MemorySave::None | MemorySave::Running(..)) => {
                 self.run_again(machine).await.map_err(StepError::later)?;
-                Ok(Saved::Lost("the saving had not begun when the daemon was restarted".into()))
+                Ok(Saved::Lost(
+                    "the saving had not begun when the daemon was restarted".into(),
+                ))
             }
             Err(error) if error.kind == DriverErrorKind::Disconnected => {
                 cx.engine.hypervisor_gone(self.params.vm).await?;
@@ -611,10 +714,15 @@ fn frozen_events(switched: &Switched, params: &Params, actor: &Actor) -> Vec<Eve
         Frozen::NotAsked => vec![],
         Frozen::NoAgent => vec![Event::new(
             What::FreezeFailed,
-            format!("Guest file systems of VM '{name}' were not frozen: no guest agent answers. The snapshot is as after a power cut."),
+            format!(
+                "Guest file systems of VM '{name}' were not frozen: no guest agent answers. The snapshot is as after a power cut."
+            ),
         )],
         Frozen::Yes(count) => vec![
-            Event::new(What::Frozen, format!("{count} guest file systems of VM '{name}' were frozen.")),
+            Event::new(
+                What::Frozen,
+                format!("{count} guest file systems of VM '{name}' were frozen."),
+            ),
             Event::new(What::Thawed, format!("Guest file systems of VM '{name}' were thawed.")),
         ],
         Frozen::Failed(why) => vec![Event::new(
@@ -674,10 +782,16 @@ impl Saga for Create {
         } else {
             (
                 What::SnapshotDone,
-                format!("Snapshot '{}' creation for VM '{}' has been completed.", params.description, params.name),
+                format!(
+                    "Snapshot '{}' creation for VM '{}' has been completed.",
+                    params.description, params.name
+                ),
             )
         };
-        Event::new(what, text).by(&actor).vm(job.project, params.vm, &params.name).write(tx)
+        Event::new(what, text)
+            .by(&actor)
+            .vm(job.project, params.vm, &params.name)
+            .write(tx)
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
@@ -689,10 +803,20 @@ impl Saga for Create {
         let fresh = snapshot::get(tx, params.active)?.ok_or_else(|| Fault::internal("active snapshot is gone"))?;
         let regular = snapshot::get(tx, params.snapshot)?.ok_or_else(|| Fault::internal("snapshot is gone"))?;
         snapshot::delete(tx, fresh.id)?;
-        snapshot::update(tx, &SnapshotRow { id: regular.id, seq: regular.seq, ..fresh })?;
+        snapshot::update(
+            tx,
+            &SnapshotRow {
+                id: regular.id,
+                seq: regular.seq,
+                ..fresh
+            },
+        )?;
         Event::new(
             What::SnapshotFailed,
-            format!("Failed to create snapshot '{}' of VM '{}': {}", params.description, params.name, why.text),
+            format!(
+                "Failed to create snapshot '{}' of VM '{}': {}",
+                params.description, params.name, why.text
+            ),
         )
         .by(&Actor::of_job(job))
         .vm(job.project, params.vm, &params.name)
@@ -706,5 +830,7 @@ pub(crate) fn may_have_frozen(job: &JobRow, steps: &[stillpoint_store::job::Step
     let open = |step: &&stillpoint_store::job::StepRow| {
         step.name == "switch" && matches!(step.state, StepState::Started | StepState::Failed)
     };
-    (job.kind == KIND && steps.iter().any(|step| open(&step))).then_some(job.vm).flatten()
+    (job.kind == KIND && steps.iter().any(|step| open(&step)))
+        .then_some(job.vm)
+        .flatten()
 }

@@ -80,7 +80,10 @@ pub(crate) async fn submit(
             if row.kind != SnapshotType::Regular {
                 return Err(Fault::new(
                     FaultCode::SnapshotNotRegular,
-                    format!("Cannot remove Snapshot. Snapshot {} is {}; only regular ones can be removed.", row.id, row.kind),
+                    format!(
+                        "Cannot remove Snapshot. Snapshot {} is {}; only regular ones can be removed.",
+                        row.id, row.kind
+                    ),
                 ));
             }
             match found.row.status {
@@ -123,7 +126,10 @@ fn plan(
         Wanted::exclusive(Entity::Vm(found.row.id), &found.row.name),
         Wanted::exclusive(Entity::Snapshot(id), description),
     ];
-    let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, found.row.id)?.iter().map(|a| a.disk).collect();
+    let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, found.row.id)?
+        .iter()
+        .map(|a| a.disk)
+        .collect();
     let mut done = HashSet::new();
     for (disk, image) in &held {
         let mut tree = tree_of(tx, *image)?;
@@ -134,11 +140,26 @@ fn plan(
             tree.forget_snapshot(*held);
         }
         for tidy in tree.plan() {
-            let Tidy::Merge { disk: through, base, top } = tidy else { continue };
+            let Tidy::Merge {
+                disk: through,
+                base,
+                top,
+            } = tidy
+            else {
+                continue;
+            };
             // A disk of another VM, or of none, is merged by `tidy`, which locks what that takes.
             if mine.contains(&through) {
                 let leaves = held.iter().find(|(_, image)| *image == base).map(|(disk, _)| *disk);
-                steps.push(merge_step(tx, Pair { disk: through, base, top, leaves })?);
+                steps.push(merge_step(
+                    tx,
+                    Pair {
+                        disk: through,
+                        base,
+                        top,
+                        leaves,
+                    },
+                )?);
             }
         }
         let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
@@ -154,8 +175,14 @@ fn plan(
         removed(description, name).by(actor).vm(project, vm, name).write(tx)?;
         return Ok(None);
     }
-    let text = format!("Snapshot '{description}' deletion for VM '{name}' was initiated by {}.", actor.name);
-    Event::new(What::SnapshotRemoveStarted, text).by(actor).vm(project, vm, name).write(tx)?;
+    let text = format!(
+        "Snapshot '{description}' deletion for VM '{name}' was initiated by {}.",
+        actor.name
+    );
+    Event::new(What::SnapshotRemoveStarted, text)
+        .by(actor)
+        .vm(project, vm, name)
+        .write(tx)?;
     let params = Params {
         vm: Some(vm),
         vm_name: name.clone(),
@@ -176,30 +203,52 @@ fn plan(
 }
 
 fn removed(description: &str, vm: &str) -> Event {
-    Event::new(What::SnapshotRemoved, format!("Snapshot '{description}' deletion for VM '{vm}' has been completed."))
+    Event::new(
+        What::SnapshotRemoved,
+        format!("Snapshot '{description}' deletion for VM '{vm}' has been completed."),
+    )
 }
 
 fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
     let alias = stillpoint_store::disk::get(conn, pair.disk)?.map_or_else(|| pair.disk.to_string(), |row| row.alias);
-    NewStep::new("merge", format!("Merging snapshots ({} into {}) of disk {alias}", pair.top, pair.base)).with(&pair)
+    NewStep::new(
+        "merge",
+        format!("Merging snapshots ({} into {}) of disk {alias}", pair.top, pair.base),
+    )
+    .with(&pair)
 }
 
 /// The whole tree that an image is in, with everybody's names.
 pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
-    let Some(root) = image::chain(conn, id)?.into_iter().next() else { return Ok(Tree::default()) };
+    let Some(root) = image::chain(conn, id)?.into_iter().next() else {
+        return Ok(Tree::default());
+    };
     let mut nodes = BTreeMap::new();
     let mut todo = vec![root];
     while let Some(row) = todo.pop() {
         let (disks, snapshots) = image::names(conn, row.id)?;
         let creating = row.state == ImageState::Creating;
         todo.extend(image::children(conn, row.id)?);
-        nodes.insert(row.id, Node { parent: row.parent, disks, snapshots, creating });
+        nodes.insert(
+            row.id,
+            Node {
+                parent: row.parent,
+                disks,
+                snapshots,
+                creating,
+            },
+        );
     }
     Ok(Tree::new(nodes))
 }
 
 /// A job that merges one hidden image, for `tidy`.
-pub(crate) fn enqueue_merge(tx: &Tx, disk: DiskId, base: ImageId, top: ImageId) -> Result<stillpoint_types::JobId, Fault> {
+pub(crate) fn enqueue_merge(
+    tx: &Tx,
+    disk: DiskId,
+    base: ImageId,
+    top: ImageId,
+) -> Result<stillpoint_types::JobId, Fault> {
     let row = stillpoint_store::disk::get(tx, disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
     let mut locks = vec![Wanted::exclusive(Entity::Disk(disk), &row.alias)];
     let mut vm = None;
@@ -213,8 +262,12 @@ pub(crate) fn enqueue_merge(tx: &Tx, disk: DiskId, base: ImageId, top: ImageId) 
         vm = Some((found.id, found.name));
     }
     let (id, vm_name) = vm.unzip();
-    let params =
-        Params { vm: id, vm_name: vm_name.unwrap_or_default(), snapshot: None, description: String::new() };
+    let params = Params {
+        vm: id,
+        vm_name: vm_name.unwrap_or_default(),
+        snapshot: None,
+        description: String::new(),
+    };
     let job = NewJob {
         kind: KIND_MERGE,
         version: VERSION,
@@ -223,7 +276,15 @@ pub(crate) fn enqueue_merge(tx: &Tx, disk: DiskId, base: ImageId, top: ImageId) 
         project: row.project,
         vm: params.vm,
         locks,
-        steps: vec![merge_step(tx, Pair { disk, base, top, leaves: None })?],
+        steps: vec![merge_step(
+            tx,
+            Pair {
+                disk,
+                base,
+                top,
+                leaves: None,
+            },
+        )?],
     };
     enqueue(tx, &Actor::system(), job)
 }
@@ -234,7 +295,9 @@ pub(crate) struct Delete {
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
-    Ok(Arc::new(Delete { params: from_json(&row.params)? }))
+    Ok(Arc::new(Delete {
+        params: from_json(&row.params)?,
+    }))
 }
 
 impl Delete {
@@ -245,15 +308,25 @@ impl Delete {
             .engine
             .store
             .read(move |conn| -> Result<_, Fault> {
-                let row = stillpoint_store::disk::get(conn, disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
+                let row =
+                    stillpoint_store::disk::get(conn, disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
                 Ok(image::chain(conn, row.image)?)
             })
             .await?;
         let chain: Vec<_> = rows.iter().map(|row| cx.engine.image_ref(row)).collect();
         let find = |id: ImageId| {
-            chain.iter().find(|image| image.id == id).cloned().ok_or_else(|| Fault::internal(format!("{id} left the chain")))
+            chain
+                .iter()
+                .find(|image| image.id == id)
+                .cloned()
+                .ok_or_else(|| Fault::internal(format!("{id} left the chain")))
         };
-        Ok(Merge { disk, base: find(pair.base)?, top: find(pair.top)?, chain: chain.clone() })
+        Ok(Merge {
+            disk,
+            base: find(pair.base)?,
+            top: find(pair.top)?,
+            chain: chain.clone(),
+        })
     }
 
     async fn ensure_merged(&self, cx: &Cx, merge: &Merge) -> Result<(), StepError> {
@@ -276,7 +349,10 @@ impl Delete {
         if cx.engine.images.is_merged(merge).await? {
             return Ok(());
         }
-        let chain = crate::ports::Chain { disk: merge.disk, images: merge.chain.clone() };
+        let chain = crate::ports::Chain {
+            disk: merge.disk,
+            images: merge.chain.clone(),
+        };
         let endpoint = hypervisor.open_at_rest(cx.job.id, &[chain]).await?;
         let merged = endpoint.merge(merge, &progress).await;
         hypervisor.close_at_rest(cx.job.id).await?;
@@ -313,13 +389,19 @@ impl Saga for Delete {
             let is_there = graph.chain(pair.disk).is_some_and(|chain| chain.contains(&pair.top));
             return Ok(if is_there { Undo::Undone } else { Undo::Forward });
         }
-        cx.engine.hypervisor.close_at_rest(cx.job.id).await.map_err(StepError::later)?;
+        cx.engine
+            .hypervisor
+            .close_at_rest(cx.job.id)
+            .await
+            .map_err(StepError::later)?;
         let merged = cx.engine.images.is_merged(&merge).await.map_err(StepError::later)?;
         Ok(if merged { Undo::Forward } else { Undo::Undone })
     }
 
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
-        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else { return Ok(()) };
+        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
+            return Ok(());
+        };
         snapshot::delete(tx, id)?;
         removed(&self.params.description, &self.params.vm_name)
             .by(&Actor::of_job(job))
@@ -328,17 +410,34 @@ impl Saga for Delete {
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
-        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else { return Ok(()) };
+        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
+            return Ok(());
+        };
         let (actor, description, name) = (Actor::of_job(job), &self.params.description, &self.params.vm_name);
         let steps = stillpoint_store::job::steps(tx, job.id)?;
         if steps.iter().any(|step| step.output.is_some()) {
-            let left: Vec<String> = snapshot::disks(tx, id)?.iter().map(|(disk, _)| disk.to_string()).collect();
+            let left: Vec<String> = snapshot::disks(tx, id)?
+                .iter()
+                .map(|(disk, _)| disk.to_string())
+                .collect();
             // Disks that were merged are in this snapshot no more: its memory would not fit the rest.
             snapshot::set_memory(tx, id, None)?;
-            let text = format!("Snapshot '{description}' of VM '{name}' was removed from some disks; left: {}.", left.join(", "));
-            Event::new(What::SnapshotPartlyRemoved, text).by(&actor).vm(job.project, vm, name).write(tx)?;
+            let text = format!(
+                "Snapshot '{description}' of VM '{name}' was removed from some disks; left: {}.",
+                left.join(", ")
+            );
+            Event::new(What::SnapshotPartlyRemoved, text)
+                .by(&actor)
+                .vm(job.project, vm, name)
+                .write(tx)?;
         }
-        let text = format!("Failed to delete snapshot '{description}' for VM '{name}': {} Remove it again.", why.text);
-        Event::new(What::SnapshotRemoveFailed, text).by(&actor).vm(job.project, vm, name).write(tx)
+        let text = format!(
+            "Failed to delete snapshot '{description}' for VM '{name}': {} Remove it again.",
+            why.text
+        );
+        Event::new(What::SnapshotRemoveFailed, text)
+            .by(&actor)
+            .vm(job.project, vm, name)
+            .write(tx)
     }
 }

@@ -64,7 +64,12 @@ pub(crate) async fn submit(
     command: RestoreSnapshot,
 ) -> Result<Accepted<SnapshotId>, Fault> {
     let space = engine.images.space(&engine.domain_path()).await?;
-    let (inner, who, actor, id) = (Arc::clone(engine), who.clone(), Actor::of(who, origin), command.snapshot);
+    let (inner, who, actor, id) = (
+        Arc::clone(engine),
+        who.clone(),
+        Actor::of(who, origin),
+        command.snapshot,
+    );
     let job = engine
         .store
         .write(move |tx| -> Result<_, Fault> { plan(&inner, tx, &who, &actor, &command, space.available_bytes) })
@@ -85,13 +90,21 @@ fn plan(
     let row = access::snapshot(tx, &found, command.snapshot)?;
     if !matches!(found.row.status, VmStatus::Down | VmStatus::Suspended) {
         let status = found.row.status;
-        return Err(crate::vm::view::wrong_status(&found.row.name, status, "restoring a snapshot", "down"));
+        return Err(crate::vm::view::wrong_status(
+            &found.row.name,
+            status,
+            "restoring a snapshot",
+            "down",
+        ));
     }
     crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
     if row.kind != SnapshotType::Regular {
         return Err(Fault::new(
             FaultCode::SnapshotNotRegular,
-            format!("Cannot restore Snapshot. Snapshot {} is {}; only regular ones can be restored.", row.id, row.kind),
+            format!(
+                "Cannot restore Snapshot. Snapshot {} is {}; only regular ones can be restored.",
+                row.id, row.kind
+            ),
         ));
     }
     let config = config(&row)?;
@@ -110,7 +123,10 @@ fn plan(
     };
     Event::new(
         What::RestoreStarted,
-        format!("Restoring snapshot '{}' of VM '{}' was initiated by {}.", params.description, params.name, actor.name),
+        format!(
+            "Restoring snapshot '{}' of VM '{}' was initiated by {}.",
+            params.description, params.name, actor.name
+        ),
     )
     .by(actor)
     .vm(found.row.project, found.row.id, &found.row.name)
@@ -160,14 +176,24 @@ fn overlays(
 ) -> Result<Vec<SwitchDisk>, Fault> {
     let mut disks = Vec::new();
     for (disk, id) in snapshot::disks(tx, row.id)? {
-        for attached in vm::attachments_of_disk(tx, disk)?.iter().filter(|a| a.vm != found.row.id) {
+        for attached in vm::attachments_of_disk(tx, disk)?
+            .iter()
+            .filter(|a| a.vm != found.row.id)
+        {
             return Err(Fault::new(
                 FaultCode::DiskAttached,
-                format!("Cannot restore Snapshot. Disk {disk} is attached to VM {}; detach it there first.", attached.vm),
+                format!(
+                    "Cannot restore Snapshot. Disk {disk} is attached to VM {}; detach it there first.",
+                    attached.vm
+                ),
             ));
         }
         let base = image::get(tx, id)?.ok_or_else(|| Fault::internal("the snapshot's image is gone"))?;
-        let size_bytes = config.attachments.iter().find(|a| a.disk == disk).map_or(base.size_bytes, |a| a.size_bytes);
+        let size_bytes = config
+            .attachments
+            .iter()
+            .find(|a| a.disk == disk)
+            .map_or(base.size_bytes, |a| a.size_bytes);
         let overlay = ImageRow {
             id: ImageId::fresh(),
             disk,
@@ -180,7 +206,12 @@ fn overlays(
         };
         image::insert(tx, &overlay)?;
         let (base, overlay) = (engine.image_ref(&base), engine.image_ref(&overlay));
-        disks.push(SwitchDisk { disk, base, overlay, size_bytes });
+        disks.push(SwitchDisk {
+            disk,
+            base,
+            overlay,
+            size_bytes,
+        });
     }
     Ok(disks)
 }
@@ -191,7 +222,9 @@ pub(crate) struct Restore {
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
-    Ok(Arc::new(Restore { params: from_json(&row.params)? }))
+    Ok(Arc::new(Restore {
+        params: from_json(&row.params)?,
+    }))
 }
 
 impl Restore {
@@ -199,7 +232,11 @@ impl Restore {
         let mut tasks = tokio::task::JoinSet::new();
         for disk in self.params.disks.clone() {
             let images = Arc::clone(&cx.engine.images);
-            tasks.spawn(async move { images.create_overlay(&disk.overlay, &disk.base, disk.size_bytes, true).await });
+            tasks.spawn(async move {
+                images
+                    .create_overlay(&disk.overlay, &disk.base, disk.size_bytes, true)
+                    .await
+            });
         }
         while let Some(made) = tasks.join_next().await {
             made.map_err(Fault::internal)??;
@@ -229,7 +266,11 @@ fn switch(tx: &Tx, params: &Params) -> Result<(), Fault> {
     };
     vm::set_config(tx, params.vm, &present.name, &to_json(&config)?.to_string())?;
     vm::set_resume_memory(tx, params.vm, params.memory)?;
-    let status = if params.memory.is_some() { VmStatus::Suspended } else { VmStatus::Down };
+    let status = if params.memory.is_some() {
+        VmStatus::Suspended
+    } else {
+        VmStatus::Down
+    };
     vm::set_status(tx, params.vm, status, "")?;
     let mut active = None;
     for newer in snapshot::of_vm(tx, params.vm)?.into_iter().filter(|s| s.seq > row.seq) {
@@ -239,7 +280,14 @@ fn switch(tx: &Tx, params: &Params) -> Result<(), Fault> {
         }
     }
     let active = active.ok_or_else(|| Fault::internal("a VM without active snapshot"))?;
-    Ok(snapshot::insert(tx, &SnapshotRow { id: params.active, date: now_micros(), ..active })?)
+    Ok(snapshot::insert(
+        tx,
+        &SnapshotRow {
+            id: params.active,
+            date: now_micros(),
+            ..active
+        },
+    )?)
 }
 
 fn attach_as_kept(tx: &Tx, id: VmId, kept: &SnapshotConfig) -> Result<(), Fault> {
@@ -290,8 +338,14 @@ impl Saga for Restore {
 
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
         let (params, actor) = (&self.params, Actor::of_job(job));
-        let text = format!("VM '{}' has been restored to snapshot '{}'.", params.name, params.description);
-        Event::new(What::RestoreDone, text).by(&actor).vm(job.project, params.vm, &params.name).write(tx)
+        let text = format!(
+            "VM '{}' has been restored to snapshot '{}'.",
+            params.name, params.description
+        );
+        Event::new(What::RestoreDone, text)
+            .by(&actor)
+            .vm(job.project, params.vm, &params.name)
+            .write(tx)
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
@@ -299,8 +353,13 @@ impl Saga for Restore {
         for disk in &params.disks {
             image::delete(tx, disk.overlay.id)?;
         }
-        let text =
-            format!("Failed to restore VM '{}' to snapshot '{}': {}", params.name, params.description, why.text);
-        Event::new(What::RestoreFailed, text).by(&actor).vm(job.project, params.vm, &params.name).write(tx)
+        let text = format!(
+            "Failed to restore VM '{}' to snapshot '{}': {}",
+            params.name, params.description, why.text
+        );
+        Event::new(What::RestoreFailed, text)
+            .by(&actor)
+            .vm(job.project, params.vm, &params.name)
+            .write(tx)
     }
 }

@@ -21,9 +21,7 @@ use stillpoint_store::{
     snapshot::{self, SnapshotRow},
     vm::{self, VmRow},
 };
-use stillpoint_types::{
-    Caller, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros,
-};
+use stillpoint_types::{Caller, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
 
 /// Text of the active snapshot, which clients look for.
 pub(crate) const ACTIVE_DESCRIPTION: &str = "Active VM";
@@ -61,12 +59,20 @@ fn fill(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> {
         limits::name("name", name)?;
         config.name.clone_from(name);
     }
-    set(&mut config.description, &fields.description, "description", limits::TEXT_MAX)?;
+    set(
+        &mut config.description,
+        &fields.description,
+        "description",
+        limits::TEXT_MAX,
+    )?;
     set(&mut config.comment, &fields.comment, "comment", limits::TEXT_MAX)?;
     set(&mut config.os_type, &fields.os_type, "os.type", limits::NAME_MAX)?;
     if let Some(vm_type) = &fields.vm_type {
         if !["server", "desktop", "high_performance"].contains(&vm_type.as_str()) {
-            return Err(Fault::new(FaultCode::InvalidValue, format!("{vm_type} is not a member of VmType")));
+            return Err(Fault::new(
+                FaultCode::InvalidValue,
+                format!("{vm_type} is not a member of VmType"),
+            ));
         }
         config.vm_type.clone_from(vm_type);
     }
@@ -112,7 +118,10 @@ fn fill_hardware(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> 
 }
 
 fn name_in_use(name: &str) -> Fault {
-    Fault::new(FaultCode::NameInUse, format!("Cannot add VM. The VM name {name} is already in use; choose another."))
+    Fault::new(
+        FaultCode::NameInUse,
+        format!("Cannot add VM. The VM name {name} is already in use; choose another."),
+    )
 }
 
 pub(crate) async fn create(
@@ -167,10 +176,16 @@ pub(crate) async fn create(
             },
         )?;
         let text = format!("VM {} was created by {}.", config.name, actor.name);
-        Event::new(What::VmAdded, text).by(&actor).vm(project, id, &config.name).write(tx)?;
+        Event::new(What::VmAdded, text)
+            .by(&actor)
+            .vm(project, id, &config.name)
+            .write(tx)?;
         Ok(id)
     };
-    Ok(Accepted { id: engine.store.write(write).await?, job: None })
+    Ok(Accepted {
+        id: engine.store.write(write).await?,
+        job: None,
+    })
 }
 
 /// Devices of a VM change only while nothing depends on their addresses.
@@ -209,7 +224,10 @@ pub(crate) async fn update(
         }
         vm::set_config(tx, id, name, &to_json(&found.config)?.to_string())?;
         let text = format!("VM {name} configuration was updated by {}.", actor.name);
-        Event::new(What::VmUpdated, text).by(&actor).vm(found.row.project, id, name).write(tx)
+        Event::new(What::VmUpdated, text)
+            .by(&actor)
+            .vm(found.row.project, id, name)
+            .write(tx)
     };
     engine.store.write(write).await?;
     Ok(Accepted { id, job: None })
@@ -250,7 +268,10 @@ pub(crate) async fn delete(
         }
         vm::delete(tx, id)?;
         let text = format!("VM {name} was removed by {}.", actor.name);
-        Event::new(What::VmRemoved, text).by(&actor).vm(found.row.project, id, name).write(tx)
+        Event::new(What::VmRemoved, text)
+            .by(&actor)
+            .vm(found.row.project, id, name)
+            .write(tx)
     };
     engine.store.write(write).await?;
     engine.tidy.notify_one();
@@ -268,12 +289,18 @@ fn new_nic(
     };
     limits::name("name", name)?;
     if config.nics.iter().any(|nic| nic.name == *name) {
-        let text = format!("Cannot add Interface. The name {name} is already in use on VM {}.", config.name);
+        let text = format!(
+            "Cannot add Interface. The name {name} is already in use on VM {}.",
+            config.name
+        );
         return Err(Fault::new(FaultCode::NameInUse, text));
     }
     let interface = fields.interface.clone().unwrap_or_else(|| "virtio".into());
     if !["virtio", "e1000", "rtl8139"].contains(&interface.as_str()) {
-        return Err(Fault::new(FaultCode::InvalidValue, format!("{interface} is not a member of NicInterface")));
+        return Err(Fault::new(
+            FaultCode::InvalidValue,
+            format!("{interface} is not a member of NicInterface"),
+        ));
     }
     let id = NicId::fresh();
     let mac = match &fields.mac {
@@ -281,7 +308,14 @@ fn new_nic(
         None => made_up_mac(id),
     };
     let pci_slot = spec::free_pci_slot(config, attached).ok_or_else(|| no_slot(&config.name))?;
-    Ok(NicConfig { id, name: name.clone(), mac, interface, linked: fields.linked.unwrap_or(true), pci_slot })
+    Ok(NicConfig {
+        id,
+        name: name.clone(),
+        mac,
+        interface,
+        linked: fields.linked.unwrap_or(true),
+        pci_slot,
+    })
 }
 
 pub(crate) fn no_slot(vm: &str) -> Fault {
@@ -294,15 +328,25 @@ pub(crate) fn no_slot(vm: &str) -> Fault {
 fn checked_mac(given: &str) -> Result<String, Fault> {
     let bad = || {
         let shown: String = given.chars().take(32).collect();
-        Fault::new(FaultCode::InvalidValue, format!("{shown:?} is no unicast MAC address such as 56:6f:1a:2b:00:01"))
+        Fault::new(
+            FaultCode::InvalidValue,
+            format!("{shown:?} is no unicast MAC address such as 56:6f:1a:2b:00:01"),
+        )
     };
     let parts: Vec<_> = given.split(':').collect();
     let is_octet = |part: &&str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok() && !part.starts_with('+');
     if parts.len() != 6 || !parts.iter().all(|part| is_octet(&part)) {
         return Err(bad());
     }
-    let first = parts.first().and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(bad)?;
-    if first & 1 == 1 { Err(bad()) } else { Ok(given.to_lowercase()) }
+    let first = parts
+        .first()
+        .and_then(|part| u8::from_str_radix(part, 16).ok())
+        .ok_or_else(bad)?;
+    if first & 1 == 1 {
+        Err(bad())
+    } else {
+        Ok(given.to_lowercase())
+    }
 }
 
 /// `56:6f` is oVirt's default range; the rest comes from the interface's own random id.
@@ -325,7 +369,10 @@ pub(crate) async fn add_nic(
         change_nics(tx, &actor, found, |nics| nics.push(nic))?;
         Ok(id)
     };
-    Ok(Accepted { id: engine.store.write(write).await?, job: None })
+    Ok(Accepted {
+        id: engine.store.write(write).await?,
+        job: None,
+    })
 }
 
 pub(crate) async fn remove_nic(
@@ -343,7 +390,10 @@ pub(crate) async fn remove_nic(
         change_nics(tx, &actor, found, |nics| nics.retain(|nic| nic.id != command.nic))
     };
     engine.store.write(write).await?;
-    Ok(Accepted { id: command.nic, job: None })
+    Ok(Accepted {
+        id: command.nic,
+        job: None,
+    })
 }
 
 fn change_nics(
@@ -358,5 +408,8 @@ fn change_nics(
     change(&mut found.config.nics);
     vm::set_config(tx, id, &name, &to_json(&found.config)?.to_string())?;
     let text = format!("The interfaces of VM {name} were changed by {}.", actor.name);
-    Event::new(What::VmUpdated, text).by(actor).vm(found.row.project, id, &name).write(tx)
+    Event::new(What::VmUpdated, text)
+        .by(actor)
+        .vm(found.row.project, id, &name)
+        .write(tx)
 }

@@ -20,7 +20,10 @@ pub(crate) fn of(engine: &Inner, conn: &Conn, id: VmId, config: &VmConfig) -> Re
             let text = format!("Cannot run VM {}. Disk {} is illegal: {why}.", config.name, disk.alias);
             return Err(Fault::new(FaultCode::ImageIllegal, text));
         }
-        let images = image::chain(conn, disk.image)?.iter().map(|row| engine.image_ref(row)).collect();
+        let images = image::chain(conn, disk.image)?
+            .iter()
+            .map(|row| engine.image_ref(row))
+            .collect();
         disks.push(DiskSpec {
             chain: Chain { disk: a.disk, images },
             interface: a.interface,
@@ -54,7 +57,9 @@ pub(crate) fn of(engine: &Inner, conn: &Conn, id: VmId, config: &VmConfig) -> Re
 }
 
 fn boot(options: &Options, config: &VmConfig) -> Result<Boot, Fault> {
-    let Some(kernel) = config.kernel.as_deref().filter(|path| !path.is_empty()) else { return Ok(Boot::Disk) };
+    let Some(kernel) = config.kernel.as_deref().filter(|path| !path.is_empty()) else {
+        return Ok(Boot::Disk);
+    };
     let initrd = config.initrd.as_deref().filter(|path| !path.is_empty());
     Ok(Boot::Kernel {
         kernel: boot_file(options, "kernel", kernel)?,
@@ -82,7 +87,9 @@ fn boot_file(options: &Options, what: &str, given: &str) -> Result<PathBuf, Faul
     let allowed = std::iter::once(&options.boot_dir).chain(&options.boot_dirs_allowed);
     let is_inside = |dir: &PathBuf| std::fs::canonicalize(dir).is_ok_and(|dir| canonical.starts_with(dir));
     if !allowed.into_iter().any(is_inside) {
-        return Err(refuse("it does not lie in the boot directory or in one that the configuration allows"));
+        return Err(refuse(
+            "it does not lie in the boot directory or in one that the configuration allows",
+        ));
     }
     if !is_file(&canonical) {
         return Err(refuse("it is no regular file"));
@@ -115,7 +122,13 @@ pub(crate) fn free_slot(
 
 /// The first PCI slot that no interface and no virtio disk has.
 pub(crate) fn free_pci_slot(config: &VmConfig, attached: &[stillpoint_store::vm::AttachmentRow]) -> Option<u8> {
-    let by_disk = |slot: u8| attached.iter().any(|a| a.interface == DiskInterface::Virtio && a.slot == slot);
+    let by_disk = |slot: u8| {
+        attached
+            .iter()
+            .any(|a| a.interface == DiskInterface::Virtio && a.slot == slot)
+    };
     let by_nic = |slot: u8| config.nics.iter().any(|nic| nic.pci_slot == slot);
-    crate::limits::PCI_SLOTS.clone().find(|slot| !by_disk(*slot) && !by_nic(*slot))
+    crate::limits::PCI_SLOTS
+        .clone()
+        .find(|slot| !by_disk(*slot) && !by_nic(*slot))
 }

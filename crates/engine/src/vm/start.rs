@@ -70,7 +70,12 @@ pub(crate) async fn submit(
         let job = NewJob {
             kind: KIND,
             version: VERSION,
-            params: to_json(&Params { vm: id, name: name.clone(), before, paused: command.paused })?,
+            params: to_json(&Params {
+                vm: id,
+                name: name.clone(),
+                before,
+                paused: command.paused,
+            })?,
             description: format!("Launching VM {name}"),
             project: found.row.project,
             vm: Some(id),
@@ -90,7 +95,9 @@ pub(crate) struct Start {
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
-    Ok(Arc::new(Start { params: from_json(&row.params)? }))
+    Ok(Arc::new(Start {
+        params: from_json(&row.params)?,
+    }))
 }
 
 impl Start {
@@ -117,7 +124,10 @@ impl Start {
         let machine = machine.ok_or_else(|| {
             Fault::new(
                 stillpoint_types::FaultCode::HostUnreachable,
-                format!("The QEMU process of VM {} ended while it was being started.", self.params.name),
+                format!(
+                    "The QEMU process of VM {} ended while it was being started.",
+                    self.params.name
+                ),
             )
         })?;
         if !self.params.paused && machine.run_state().await? != RunState::Running {
@@ -127,7 +137,12 @@ impl Start {
         Ok(Done::nothing().and(move |tx| {
             // What was loaded goes on from here: the saved memory is of the past for this VM.
             vm::set_resume_memory(tx, id, None)?;
-            Ok(vm::set_status(tx, id, if paused { VmStatus::Paused } else { VmStatus::Up }, "")?)
+            Ok(vm::set_status(
+                tx,
+                id,
+                if paused { VmStatus::Paused } else { VmStatus::Up },
+                "",
+            )?)
         }))
     }
 }
@@ -135,15 +150,29 @@ impl Start {
 #[async_trait]
 impl Saga for Start {
     async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
-        if cx.step.name == "spawn" { self.spawn(cx).await } else { self.run_cpus(cx).await }
+        if cx.step.name == "spawn" {
+            self.spawn(cx).await
+        } else {
+            self.run_cpus(cx).await
+        }
     }
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         if cx.step.name != "spawn" {
             return Ok(Undo::Undone);
         }
-        if let Some(record) = cx.engine.hypervisor.find(self.params.vm).await.map_err(StepError::later)? {
-            cx.engine.hypervisor.adopt(self.params.vm, &record).await.map_err(StepError::later)?;
+        if let Some(record) = cx
+            .engine
+            .hypervisor
+            .find(self.params.vm)
+            .await
+            .map_err(StepError::later)?
+        {
+            cx.engine
+                .hypervisor
+                .adopt(self.params.vm, &record)
+                .await
+                .map_err(StepError::later)?;
         }
         if let Some(machine) = cx.engine.hypervisor.machine(self.params.vm) {
             machine.kill(END_LIMIT).await.map_err(StepError::later)?;
@@ -158,7 +187,10 @@ impl Saga for Start {
             _ => (What::VmResumed, "was resumed"),
         };
         let text = format!("VM {} {verb} by {}.", params.name, actor.name);
-        Event::new(what, text).by(&actor).vm(job.project, params.vm, &params.name).write(tx)
+        Event::new(what, text)
+            .by(&actor)
+            .vm(job.project, params.vm, &params.name)
+            .write(tx)
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
@@ -167,6 +199,9 @@ impl Saga for Start {
             vm::set_stopped(tx, params.vm, now_micros())?;
         }
         let text = format!("Failed to run VM {}: {}", params.name, why.text);
-        Event::new(What::VmStartFailed, text).by(&Actor::of_job(job)).vm(job.project, params.vm, &params.name).write(tx)
+        Event::new(What::VmStartFailed, text)
+            .by(&Actor::of_job(job))
+            .vm(job.project, params.vm, &params.name)
+            .write(tx)
     }
 }

@@ -44,7 +44,14 @@ pub(crate) async fn stop(
     let (found, actor, id) = (find(engine, who, command.vm).await?, Actor::of(who, origin), command.vm);
     let name = found.row.name.clone();
     match found.row.status {
-        VmStatus::Down => return Err(wrong_status(&name, VmStatus::Down, "stopping it", "running or suspended")),
+        VmStatus::Down => {
+            return Err(wrong_status(
+                &name,
+                VmStatus::Down,
+                "stopping it",
+                "running or suspended",
+            ));
+        }
         VmStatus::PoweringUp => return Err(wrong_status(&name, VmStatus::PoweringUp, "stopping it", "up")),
         _ => {}
     }
@@ -60,7 +67,10 @@ pub(crate) async fn stop(
             vm::set_resume_memory(tx, id, None)?;
             vm::set_stopped(tx, id, now_micros())?;
             let text = format!("VM {name} powered off by {}.", actor.name);
-            Event::new(What::VmStopped, text).by(&actor).vm(found.row.project, id, &name).write(tx)
+            Event::new(What::VmStopped, text)
+                .by(&actor)
+                .vm(found.row.project, id, &name)
+                .write(tx)
         })
         .await?;
     engine.tidy.notify_one();
@@ -88,7 +98,10 @@ pub(crate) async fn shutdown(
                 vm::set_status(tx, id, VmStatus::PoweringDown, "")?;
             }
             let text = format!("VM shutdown initiated by {} on VM {name}.", actor.name);
-            Event::new(What::VmShutdownAsked, text).by(&actor).vm(found.row.project, id, &name).write(tx)
+            Event::new(What::VmShutdownAsked, text)
+                .by(&actor)
+                .vm(found.row.project, id, &name)
+                .write(tx)
         })
         .await?;
     Ok(Accepted { id, job: None })

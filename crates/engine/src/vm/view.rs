@@ -53,7 +53,12 @@ pub(crate) fn query(who: &Caller, filter: &Filter, page: &Page) -> Query {
     }
 }
 
-pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<VmView>, Fault> {
+pub(crate) async fn page(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<VmView>, Fault> {
     let query = query(who, filter, page);
     let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let one = |row: VmRow| {
@@ -67,7 +72,10 @@ pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, filter: &Filter, pag
 
 pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<VmView, Fault> {
     let who = who.clone();
-    engine.store.read(move |conn| view(conn, access::vm(conn, &who, id, Need::Read)?)).await
+    engine
+        .store
+        .read(move |conn| view(conn, access::vm(conn, &who, id, Need::Read)?))
+        .await
 }
 
 pub(crate) async fn counts(engine: &Arc<Inner>, _who: &Caller) -> Result<(u64, u64), Fault> {
