@@ -60,3 +60,36 @@ impl QemuImg {
         Err(fault(kind, op, format_args!("{}{remedy}", text.trim())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn a_run_that_hangs_is_killed_at_its_deadline() {
+        let tool = QemuImg::new("sleep".into());
+        let begun = Instant::now();
+        let error = tool
+            .run("test", &["1000"], Duration::from_millis(100))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::Timeout);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_run_sees_nothing_of_our_environment() {
+        let tool = QemuImg::new("sh".into());
+        let script = r#"test -z "$HOME$CARGO$USER" && test "$LC_ALL" = C && ! read line"#;
+        tool.run("test", &["-c", script], Duration::from_secs(10))
+            .await
+            .unwrap();
+        let full = "echo x: No space left on device >&2; exit 1";
+        let error = tool
+            .run("test", &["-c", full], Duration::from_secs(10))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::NoSpace);
+    }
+}
