@@ -1,5 +1,7 @@
 //! The demo guest and the judge agree on real disks: QEMU is run here directly, without the product.
 
+#![expect(clippy::unwrap_used, reason = "a test file: a failed step is a failed test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

@@ -1,5 +1,7 @@
 //! The judge itself is judged: it must see one wrong byte, a lost record and a mixed set, on real images.
 
+#![expect(clippy::unwrap_used, reason = "a test file: a failed step is a failed test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
