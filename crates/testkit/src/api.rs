@@ -90,6 +90,7 @@ impl Api {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(REQUEST_MAX))
+            .proxy(None)
             .build();
         let url = url.trim_end_matches('/').to_owned();
         Self {
