@@ -27,8 +27,8 @@ from xml.sax.saxutils import escape
 
 NAME, DISKS, DISK_BYTES, MEMORY_BYTES = "quickstart", 3, 1 << 30, 256 << 20
 LONG = 180  # seconds; every wait has an end
-# A REC and a MEMORY line every 4 records: enough to see a pause of some ms from outside.
-GUEST_OPTIONS = f"sp.disks={DISKS} sp.pause=1000 sp.every=4 sp.memory=64"
+# A line on the console per record: so a pause is seen from outside, to the length of one record.
+GUEST_OPTIONS = f"sp.disks={DISKS} sp.pause=1000 sp.every=1 sp.memory=32"
 
 
 class Trouble(Exception):
@@ -243,25 +243,38 @@ def stop(api, path):
         api.wait(path, "status", "down")
 
 
-def snapshot(api, console, vm, description, memory):
-    """Takes one while the guest writes. Returns its id and the records just before and after it."""
+def usual_silence(console):
+    """How long the console is silent without any snapshot, in ms: what to compare with."""
     console.watch()
-    time.sleep(0.5)  # how it is without a snapshot, to compare with
-    usual = console.longest_silence(0, float("inf"))
+    time.sleep(1)
+    return console.longest_silence(0, float("inf"))
+
+
+def snapshot(api, console, vm, description, memory):
+    """Takes one while the guest writes. Returns its id, the last record reported before it and one after it,
+    the seconds until it was ok, and in ms the longest silence of the guest and its longest write stall."""
     before = console.last()
     console.watch()
+    time.sleep(0.1)  # a beat or two before it
     began = time.monotonic()
     body = f"<snapshot><description>{description}</description><persist_memorystate>{memory}</persist_memorystate></snapshot>"
     ident = api("POST", f"vms/{vm}/snapshots", body).get("id")
     api.wait(f"vms/{vm}/snapshots/{ident}", "snapshot_status", "ok")
     ended = time.monotonic()
-    after = console.wait_record(console.last() + 8)  # it writes on
-    pause = console.longest_silence(began, ended)
+    after = console.wait_record(console.last() + 2)  # it writes on
+    silence = console.longest_silence(began, ended)
     stall = max((gap for number, gap in console.records() if before < number <= after), default=float("nan"))
-    timed(f"snapshot {description}", ended - began, f"between record {before} and {after}")
-    say(f"      longest silence of the guest  {pause:8.0f} ms  seen from outside; {usual:.0f} ms without a snapshot")
-    say(f"      longest write stall           {stall:8.0f} ms  by the guest's own clock")
-    return ident, before, after
+    return ident, before, after, ended - began, silence, stall
+
+
+def tell_snapshot(api, console, vm, description, memory):
+    usual = usual_silence(console)
+    taken = snapshot(api, console, vm, description, memory)
+    _, before, after, seconds, silence, stall = taken
+    timed(f"snapshot {description}", seconds, f"between record {before} and {after}")
+    say(f"      pause of the guest   {silence:8.0f} ms  its longest silence, by our clock; {usual:.0f} ms without a snapshot")
+    say(f"      stall of its writes  {stall:8.0f} ms  the longest, by its own clock, which stands while it is paused")
+    return taken
 
 
 def image_files(api, data_dir, disks):
@@ -286,7 +299,7 @@ def image_files(api, data_dir, disks):
 def go_back(api, console, data_dir, vm, disks, taken):
     """Restores the snapshot with memory, and proves that it is that moment."""
     path = f"vms/{vm}"
-    ident, before, after = taken
+    ident, before, after = taken[:3]
     boot, _, newest = console.memories()[-1]
     began = time.monotonic()
     stop(api, path)
@@ -329,34 +342,40 @@ def tell(api, data_dir):
     timed("start", time.monotonic() - began)
     number = console.wait_record(200)
     timed("until the guest writes", time.monotonic() - began, f"record {number}")
-    snapshot(api, console, vm, "without memory", "false")
+    tell_snapshot(api, console, vm, "without memory", "false")
     console.wait_record(console.last() + 100)
-    taken = snapshot(api, console, vm, "with memory", "true")
+    taken = tell_snapshot(api, console, vm, "with memory", "true")
     console.wait_record(taken[2] + 300)
     go_back(api, console, data_dir, vm, disks, taken)
     say(f"The VM {NAME} is down and keeps both snapshots; start it and it boots and writes on.")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
     parser.add_argument("--user", required=True)
     parser.add_argument("--password-file", required=True)
     parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--stop-vms", action="store_true", help="only stop every VM that runs")
-    options = parser.parse_args()
+    return parser
+
+
+def run(options, story):
+    """Logs in and tells the story; trouble ends the program with a message and exit code 1."""
     with open(options.password_file, encoding="utf-8") as file:
         password = file.read().rstrip("\n")
     try:
-        api = Api(options.url, options.user, password)
-        if options.stop_vms:
-            for vm in api("GET", "vms"):
-                stop(api, f"vms/{vm.get('id')}")
-        else:
-            tell(api, options.data_dir)
+        story(Api(options.url, options.user, password), options.data_dir)
     except (Trouble, JUDGE.NotOneMoment, OSError, ElementTree.ParseError) as error:
         sys.exit(f"quickstart: {error}")
 
 
+def stop_vms(api, _data_dir):
+    for vm in api("GET", "vms"):
+        stop(api, f"vms/{vm.get('id')}")
+
+
 if __name__ == "__main__":
-    main()
+    parser = arguments(__doc__)
+    parser.add_argument("--stop-vms", action="store_true", help="only stop every VM that runs")
+    options = parser.parse_args()
+    run(options, stop_vms if options.stop_vms else tell)

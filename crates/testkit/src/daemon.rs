@@ -435,7 +435,11 @@ pub(crate) fn profile_dir() -> Result<PathBuf> {
         .context("this test lies in no target directory")
 }
 
-fn binary() -> Result<PathBuf> {
+/// The binary under test: `STILLPOINT_BIN`, else the one beside the running test.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("STILLPOINT_BIN") {
         return Ok(PathBuf::from(path));
     }

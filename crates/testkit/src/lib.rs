@@ -39,7 +39,7 @@ mod wait;
 mod xml;
 
 pub use api::{Answer, Api};
-pub use daemon::{Builder, Daemon, Password};
+pub use daemon::{Builder, Daemon, Password, binary};
 pub use guest::{Console, Guest, MemoryLine, PauseMeter};
 pub use ovirt::VmSpec;
 pub use turn::Turn;

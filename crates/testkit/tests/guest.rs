@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stillpoint_testkit::records::Checker;
 use stillpoint_testkit::{Console, Guest};
@@ -57,6 +57,32 @@ fn boot(guest: &Guest, directory: &Path, disks: &[PathBuf], interface: &str) -> 
     Qemu(command.spawn().unwrap())
 }
 
+/// The meter must see that the whole guest stood still, which the guest's own clock need not show.
+fn freeze_for_a_while(qemu: &Qemu, console: &Console) {
+    let tell = |signal: &str| {
+        let done = Command::new("kill")
+            .args([signal, &qemu.0.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(done.success());
+    };
+    let still = Duration::from_millis(700);
+    let meter = console.pause_meter();
+    let seen = console.wait_record(console.last_record() + 10, BOOT_MAX).unwrap();
+    let began = Instant::now();
+    tell("-STOP");
+    std::thread::sleep(still); // the pause to be measured
+    tell("-CONT");
+    let ended = Instant::now();
+    console.wait_record(seen + 20, BOOT_MAX).unwrap();
+    let measured = meter.longest_between(began, ended).unwrap();
+    assert!(
+        measured >= still.checked_sub(Duration::from_millis(5)).unwrap(),
+        "{measured:?}"
+    );
+    assert!(measured < still + Duration::from_secs(5), "{measured:?}");
+}
+
 #[test]
 fn the_guest_goes_on_after_a_kill_on_either_bus_and_no_durable_record_is_lost() {
     let guest = Guest::build().unwrap();
@@ -79,6 +105,7 @@ fn the_guest_goes_on_after_a_kill_on_either_bus_and_no_durable_record_is_lost() 
         fs::write(directory.path().join("console.log"), "").unwrap();
         let qemu = boot(&guest, directory.path(), &disks, interface);
         console.wait_record(durable + 100, BOOT_MAX).unwrap();
+        freeze_for_a_while(&qemu, &console);
         drop(qemu);
         assert!(console.contains(&format!("RECORDS go on after {durable}")) || durable > 0);
         durable = console.last_record();
