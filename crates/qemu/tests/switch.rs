@@ -115,8 +115,10 @@ async fn disks_are_switched_all_at_once_or_not_at_all_and_only_once() {
         // Nor if QEMU itself finds the last one bad, in the transaction.
         let last = &overlays[count - 1];
         let name = node(last);
+        let void = json!({"driver": "null-co", "node-name": "void", "size": SIZE});
+        monitor.run("blockdev-add", void).await.unwrap();
         let bad = json!({"driver": "qcow2", "node-name": name, "file": {"driver": "file", "filename": last.path},
-                         "backing": {"driver": "null-co", "size": SIZE}});
+                         "backing": "void"});
         monitor.run("blockdev-add", bad).await.unwrap();
         assert!(machine.switch(&wanted).await.is_err());
         let graph = machine.graph().await.unwrap();

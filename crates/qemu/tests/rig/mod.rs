@@ -184,6 +184,11 @@ impl Rig {
         (record, self.qemu.machine(spec.vm).unwrap())
     }
 
+    /// Takes a process that was started elsewhere into the cleaning up.
+    pub fn note(&self, record: ProcessRecord) {
+        self.started.lock().unwrap().push(record);
+    }
+
     pub async fn monitor(&self, vm: VmId) -> Qmp {
         let path = self.dir.path().join(format!("run/vm/{vm}/qmp2"));
         Qmp::connect(&path, Duration::from_secs(20)).await.unwrap()
@@ -208,12 +213,15 @@ pub fn chain(images: &[&ImageRef]) -> Chain {
 /// Writes as the guest's device would: on the topmost node of the disk, whatever stands there now.
 pub async fn guest_write(monitor: &Qmp, disk: DiskId, pattern: u8, offset: u64, length: u64) {
     let device = format!("/machine/peripheral/d{}/virtio-backend", disk.base32());
-    let command = format!("qemu-io -d {device} \"write -P {pattern} {offset} {length}\"");
-    let said: String = monitor
-        .call("human-monitor-command", json!({"command-line": command}))
-        .await
-        .unwrap();
-    assert!(!said.contains("rror") && !said.contains("ailed"), "{command}: {said}");
+    // Flushed, so that a second reader of the file sees it: QEMU keeps tables of a qcow2 image in memory.
+    for what in [format!("write -P {pattern} {offset} {length}"), "flush".to_owned()] {
+        let command = format!("qemu-io -d {device} \"{what}\"");
+        let said: String = monitor
+            .call("human-monitor-command", json!({"command-line": command}))
+            .await
+            .unwrap();
+        assert!(!said.contains("rror") && !said.contains("ailed"), "{command}: {said}");
+    }
 }
 
 /// The image and all below it show that pattern there.
