@@ -4,7 +4,7 @@
 
 use crate::{fault::Fault, journal::Actor};
 use stillpoint_store::{Tx, event::EventRow};
-use stillpoint_types::{DiskId, Micros, ProjectId, Severity, VmId, now_micros};
+use stillpoint_types::{DiskId, ProjectId, Severity, VmId, now_micros};
 
 /// What can happen, with oVirt's numeric code and severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +131,6 @@ impl Event {
     pub(crate) fn disk(mut self, project: ProjectId, id: DiskId, alias: &str) -> Self {
         self.row.project = Some(project);
         self.row.disk = Some((id, alias.to_owned()));
-        self
-    }
-
-    pub(crate) fn at(mut self, at: Micros) -> Self {
-        self.row.at = at;
         self
     }
 

@@ -19,8 +19,8 @@ pub(crate) const MEMORY_MIN_BYTES: u64 = 32 << 20;
 pub(crate) const MEMORY_MAX_BYTES: u64 = 4 << 40;
 /// Virtual CPUs: what the `pc` machine allows.
 pub(crate) const CPUS_MAX: u32 = 255;
-/// Disks and interfaces on PCI: slots 5 to 31 of bus 0 (4 and below are taken).
-pub(crate) const PCI_SLOTS: std::ops::RangeInclusive<u8> = 5..=28;
+/// Disks and interfaces on PCI: what the machine leaves free of bus 0.
+pub(crate) const PCI_SLOTS: std::ops::RangeInclusive<u8> = 4..=31;
 /// Free bytes that a domain keeps for itself: below it nothing new is begun, so that guests can go on writing.
 pub(crate) const RESERVE_BYTES: u64 = 256 << 20;
 

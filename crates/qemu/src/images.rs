@@ -21,14 +21,16 @@ mod look;
 mod make;
 mod tool;
 
-use crate::qcow2;
+use crate::{gate::Gate, qcow2};
 use async_trait::async_trait;
 use directory::{DRAFT_SUFFIX, Directory, MERGED_SUFFIX, split};
 use draft::{Claim, InWork};
 use fail::{errno, fault, unreadable};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
-use stillpoint_engine::ports::{Allocation, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, Merge, Space};
+use stillpoint_engine::ports::{
+    Adoptable, Allocation, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Space,
+};
 use stillpoint_types::ImageFormat;
 
 use look::backing_is;
@@ -102,6 +104,56 @@ impl Images for LocalImages {
     async fn is_merged(&self, merge: &Merge) -> Driven<bool> {
         let merge = merge.clone();
         blocking("look whether a merge happened", move || is_merged(&merge)).await
+    }
+
+    async fn gate(
+        &self,
+        directory: &Path,
+        file_name: &str,
+        format: ImageFormat,
+        known: &[ImageRef],
+    ) -> Driven<Adoptable> {
+        const OP: &str = "judge an image file";
+        let (directory, file_name, known) = (directory.to_owned(), file_name.to_owned(), known.to_vec());
+        blocking(OP, move || {
+            let find = |name: &str| {
+                known
+                    .iter()
+                    .find(|image| image.path.file_name() == Some(name.as_ref()))
+                    .cloned()
+            };
+            let hint = (format == ImageFormat::Raw).then_some(format);
+            let adopted = Gate::check(&directory, &file_name, hint, &find)
+                .map_err(|refused| fault(DriverErrorKind::InvalidImage, OP, refused))?;
+            Ok(Adoptable {
+                facts: adopted.facts,
+                parent: adopted.parent.map(|image| image.id),
+            })
+        })
+        .await
+    }
+
+    async fn memory_bytes(&self, memory: &MemoryRef) -> Driven<u64> {
+        const OP: &str = "measure a saved memory";
+        let path = memory.path.clone();
+        blocking(OP, move || {
+            let stat = rustix::fs::lstat(&path).map_err(|error| errno(OP, &path, error))?;
+            Ok(look::occupied_bytes(&stat))
+        })
+        .await
+    }
+
+    async fn remove_memory(&self, memory: &MemoryRef) -> Driven<()> {
+        const OP: &str = "remove a saved memory";
+        let path = memory.path.clone();
+        blocking(OP, move || {
+            let (parent, name) = split(OP, &path)?;
+            let directory = Directory::open(OP, parent)?;
+            directory.unlink(OP, name)?;
+            directory.unlink(OP, &format!("{name}.part"))?;
+            directory.sync(OP)
+        })
+        .await
     }
 
     async fn space(&self, directory: &Path) -> Driven<Space> {

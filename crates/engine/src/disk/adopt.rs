@@ -6,7 +6,6 @@
 
 use super::create::insert;
 use crate::{
-    access,
     command::{Accepted, AdoptDisk, Origin},
     engine::Inner,
     event::{Event, What},

@@ -111,7 +111,6 @@ fn plan(
     // The smallest reserve: a restore is what somebody with a full disk may need most.
     crate::disk::create::expect_space(&engine.house.domain_name(), available_bytes, limits::RESERVE_BYTES / 8)?;
     let disks = overlays(engine, tx, &found, &row, &config)?;
-    let active = snapshot::active(tx, found.row.id)?.ok_or_else(|| Fault::internal("a VM without active snapshot"))?;
     let params = Params {
         vm: found.row.id,
         name: found.row.name.clone(),

@@ -279,11 +279,7 @@ pub(crate) async fn delete(
 }
 
 /// Checks and completes a new network interface.
-fn new_nic(
-    config: &VmConfig,
-    attached: &[stillpoint_store::vm::AttachmentRow],
-    fields: &NicFields,
-) -> Result<NicConfig, Fault> {
+fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields) -> Result<NicConfig, Fault> {
     let Some(name) = &fields.name else {
         return Err(Fault::new(FaultCode::Incomplete, "Nic [name] required for add"));
     };

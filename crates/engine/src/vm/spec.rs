@@ -102,11 +102,7 @@ fn is_file(path: &Path) -> bool {
 }
 
 /// The first free place of a disk on its bus.
-pub(crate) fn free_slot(
-    config: &VmConfig,
-    attached: &[stillpoint_store::vm::AttachmentRow],
-    interface: DiskInterface,
-) -> Option<u8> {
+pub(crate) fn free_slot(config: &VmConfig, attached: &[vm::AttachmentRow], interface: DiskInterface) -> Option<u8> {
     match interface {
         DiskInterface::Virtio => free_pci_slot(config, attached),
         DiskInterface::VirtioScsi | DiskInterface::Ide | DiskInterface::Sata => {
@@ -121,7 +117,7 @@ pub(crate) fn free_slot(
 }
 
 /// The first PCI slot that no interface and no virtio disk has.
-pub(crate) fn free_pci_slot(config: &VmConfig, attached: &[stillpoint_store::vm::AttachmentRow]) -> Option<u8> {
+pub(crate) fn free_pci_slot(config: &VmConfig, attached: &[vm::AttachmentRow]) -> Option<u8> {
     let by_disk = |slot: u8| {
         attached
             .iter()
