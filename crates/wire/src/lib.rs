@@ -1,1 +1,148 @@
-//! Room `wire`.
+//! The oVirt API v4 on the wire: each representation described once, XML and JSON in both directions from that.
+//!
+//! The contract is the public oVirt API model (types, members, order of emission) and what its SDKs check in answers.
+//! This room does no I/O, knows no HTTP and no engine: bytes in, values out, and back. Nothing here trusts its input:
+//! every document is bounded by [`Limits`] while it is parsed, and what is wrong with it is a [`WireError`].
+//!
+//! * [`write`](fn@write), [`write_list`], [`ListWriter`]: values to text.
+//! * [`read`], [`read_list`]: bytes to values, with the count of members that were skipped because no type has them.
+//! * [`model`]: the representations.
+
+pub mod describe;
+mod error;
+pub mod input;
+mod json;
+pub mod model;
+pub mod output;
+mod scalar;
+mod xml;
+
+pub use describe::Wire;
+pub use error::{Limits, WireError, WireErrorKind};
+pub use output::ListWriter;
+pub use scalar::Date;
+
+use describe::{append, get_object};
+use error::cut;
+use input::{Context, Input};
+use output::{Output, Slot};
+
+/// The two forms of every document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `application/xml`
+    Xml,
+    /// `application/json`
+    Json,
+}
+
+impl Encoding {
+    /// The media type, for `Content-Type`.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Xml => "application/xml",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// A value that was read, and how much of the document was not understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read<T> {
+    /// The value.
+    pub value: T,
+    /// Elements, attributes and members that the type does not have, and that were skipped.
+    pub unknown: usize,
+}
+
+/// Writes a document.
+#[must_use]
+pub fn write<T: Wire>(value: &T, encoding: Encoding) -> String {
+    let mut out = Output::new(encoding);
+    value.put(Slot::Root(T::TAG), &mut out);
+    out.into_text()
+}
+
+/// Writes a list document whose items are all at hand; see [`ListWriter`] for the others.
+#[must_use]
+pub fn write_list<T: Wire>(items: &[T], encoding: Encoding) -> String {
+    let mut list = ListWriter::new(encoding);
+    for item in items {
+        list.item(item);
+    }
+    list.finish()
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// The document is not well-formed, has another root, passes a limit, or a member has a value of the wrong kind.
+pub fn read<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<Read<T>, WireError> {
+    read_root(body, encoding, limits, T::TAG, |input, ctx| {
+        ctx.enter(T::TAG);
+        get_object(input, ctx)
+    })
+}
+
+/// Reads a list document.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_list<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<Read<Vec<T>>, WireError> {
+    read_root(body, encoding, limits, T::PLURAL, |input, ctx| {
+        ctx.enter(T::PLURAL);
+        let mut items = Vec::new();
+        input.each_child(ctx, |key, input, ctx| {
+            if key == T::TAG {
+                return append(&mut items, T::TAG, input, ctx);
+            }
+            ctx.count_unknown();
+            Ok(())
+        })?;
+        Ok(items)
+    })
+}
+
+fn read_root<T>(
+    body: &[u8],
+    encoding: Encoding,
+    limits: &Limits,
+    root: &'static str,
+    get: impl FnOnce(Input<'_>, &mut Context) -> Result<T, WireError>,
+) -> Result<Read<T>, WireError> {
+    if body.len() > limits.body_bytes {
+        return Err(WireError::too_large(format!(
+            "The document is longer than {} bytes",
+            limits.body_bytes
+        )));
+    }
+    let text = std::str::from_utf8(body).map_err(|error| WireError::malformed(format!("Not UTF-8: {error}")))?;
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let mut ctx = Context::default();
+    let value = match encoding {
+        Encoding::Xml => {
+            let element = xml::parse(text, limits)?;
+            if element.name != root {
+                let detail = format!("The root element is {:?} instead of {root}", cut(&element.name));
+                return Err(WireError::new(WireErrorKind::WrongRoot, root, detail));
+            }
+            get(Input::Element(&element), &mut ctx)?
+        }
+        Encoding::Json => {
+            let value = json::parse(text, limits)?;
+            if !value.is_object() {
+                return Err(WireError::new(
+                    WireErrorKind::WrongRoot,
+                    root,
+                    "The document is no JSON object",
+                ));
+            }
+            get(Input::Json(&value), &mut ctx)?
+        }
+    };
+    Ok(Read {
+        value,
+        unknown: ctx.unknown(),
+    })
+}

@@ -1,0 +1,269 @@
+//! The one description per representation: the `describe!` macro and the traits it fills in.
+//!
+//! A type says its tag, its plural tag and its members once; struct, XML and JSON in both directions come out of that.
+//! The order of members is the order of emission. Member kinds:
+//!
+//! | kind   | Rust field      | XML                         | JSON                     |
+//! |--------|-----------------|-----------------------------|--------------------------|
+//! | `attr` | `Option<T>`     | attribute                   | member                   |
+//! | `el`   | `Option<T>`     | child element               | member                   |
+//! | `many` | `Vec<T>`        | repeated child element      | member holding an array  |
+//! | `flat` | `T`             | the members of `T` in place | the members of `T`       |
+//!
+//! `T` of an `el` is a scalar, another described type (boxed when types refer to each other) or a `Vec` of one: a list
+//! with a wrapper, whose items are named after the type. A dialect with other names (RHEV 3) belongs into `Output`,
+//! `Context` and further member kinds here, not into the types.
+
+use crate::{
+    error::{WireError, WireErrorKind},
+    input::{Context, Input, Place},
+    output::{Output, Slot},
+};
+
+/// What a described type can do; implemented by `describe!` only.
+pub trait Fields: Default {
+    /// Writes the members that are XML attributes.
+    fn attributes(&self, out: &mut Output);
+    /// Writes all other members, in order.
+    fn elements(&self, out: &mut Output);
+    /// Takes one member of the input; `false` when the type has none of that name.
+    ///
+    /// # Errors
+    /// The value is of the wrong kind, or given twice.
+    fn take(&mut self, key: &str, place: Place, input: Input<'_>, ctx: &mut Context) -> Result<bool, WireError>;
+}
+
+/// A value that an element can hold.
+pub trait Member: Sized {
+    /// Writes the value under the slot's name.
+    fn put(&self, slot: Slot, out: &mut Output);
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// The input is of the wrong kind.
+    fn get(input: Input<'_>, ctx: &mut Context) -> Result<Self, WireError>;
+}
+
+/// A representation: a described type that can be the root of a document.
+pub trait Wire: Fields + Member {
+    /// The element's name, and the name of an item in a list.
+    const TAG: &'static str;
+    /// The name of a list of it.
+    const PLURAL: &'static str;
+}
+
+impl<T: Member> Member for Box<T> {
+    fn put(&self, slot: Slot, out: &mut Output) {
+        (**self).put(slot, out);
+    }
+
+    fn get(input: Input<'_>, ctx: &mut Context) -> Result<Self, WireError> {
+        T::get(input, ctx).map(Box::new)
+    }
+}
+
+impl<T: Wire> Member for Vec<T> {
+    fn put(&self, slot: Slot, out: &mut Output) {
+        out.begin(slot);
+        out.many(T::TAG, self);
+        out.end(slot);
+    }
+
+    /// An item of another name is refused and not skipped: a mistyped `disk_attachment` must not turn "these disks"
+    /// into "no disk".
+    fn get(input: Input<'_>, ctx: &mut Context) -> Result<Self, WireError> {
+        let mut items = Self::new();
+        input.each_child(ctx, |key, input, ctx| {
+            if key != T::TAG {
+                let detail = format!(
+                    "{:?} is no item of this list, items are named {}",
+                    crate::error::cut(key),
+                    T::TAG
+                );
+                return Err(ctx.error(WireErrorKind::InvalidValue, detail));
+            }
+            append(&mut items, T::TAG, input, ctx)
+        })?;
+        Ok(items)
+    }
+}
+
+/// Writes a described type under a name.
+pub(crate) fn put_object<T: Fields>(value: &T, slot: Slot, out: &mut Output) {
+    out.begin(slot);
+    value.attributes(out);
+    value.elements(out);
+    out.end(slot);
+}
+
+/// Reads a described type; members that it does not have are counted and skipped.
+pub(crate) fn get_object<T: Fields>(input: Input<'_>, ctx: &mut Context) -> Result<T, WireError> {
+    let mut value = T::default();
+    input.each_member(ctx, |key, place, input, ctx| {
+        if !value.take(key, place, input, ctx)? {
+            ctx.count_unknown();
+        }
+        Ok(())
+    })?;
+    Ok(value)
+}
+
+/// Fills a member that may be given once.
+pub(crate) fn set<T: Member>(
+    field: &mut Option<T>,
+    label: &'static str,
+    input: Input<'_>,
+    ctx: &mut Context,
+) -> Result<bool, WireError> {
+    ctx.enter(label);
+    if field.is_some() {
+        return Err(ctx.error(WireErrorKind::Duplicate, "Given more than once"));
+    }
+    *field = Some(T::get(input, ctx)?);
+    ctx.leave();
+    Ok(true)
+}
+
+/// Adds to a member that may be repeated; a JSON array adds each of its values.
+pub(crate) fn append<T: Member>(
+    field: &mut Vec<T>,
+    label: &'static str,
+    input: Input<'_>,
+    ctx: &mut Context,
+) -> Result<(), WireError> {
+    input.each_value(|input| {
+        ctx.enter_item(label, field.len());
+        field.push(T::get(input, ctx)?);
+        ctx.leave();
+        Ok(())
+    })
+}
+
+/// Describes representations. See the module's head for the member kinds; `by` tells where the header is.
+macro_rules! describe {
+    (@ty flat $ty:ty) => { $ty };
+    (@ty many $ty:ty) => { Vec<$ty> };
+    (@ty $kind:ident $ty:ty) => { Option<$ty> };
+
+    (@label $field:ident) => { stringify!($field) };
+    (@label $field:ident $label:literal) => { $label };
+
+    (@attributes attr $field:expr, $label:expr, $out:ident) => {
+        if let Some(value) = &$field {
+            $out.attribute($label, value);
+        }
+    };
+    (@attributes flat $field:expr, $label:expr, $out:ident) => {
+        $crate::describe::Fields::attributes(&$field, $out);
+    };
+    (@attributes $kind:ident $field:expr, $label:expr, $out:ident) => {};
+
+    (@elements attr $field:expr, $label:expr, $out:ident) => {};
+    (@elements flat $field:expr, $label:expr, $out:ident) => {
+        $crate::describe::Fields::elements(&$field, $out);
+    };
+    (@elements many $field:expr, $label:expr, $out:ident) => {
+        if !$field.is_empty() {
+            $out.many($label, &$field);
+        }
+    };
+    (@elements el $field:expr, $label:expr, $out:ident) => {
+        if let Some(value) = &$field {
+            $crate::describe::Member::put(value, $crate::output::Slot::Member($label), $out);
+        }
+    };
+
+    (@take attr $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $key == $label && $place != $crate::input::Place::Element {
+            return $crate::describe::set(&mut $field, $label, $input, $ctx);
+        }
+    };
+    (@take flat $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $crate::describe::Fields::take(&mut $field, $key, $place, $input, $ctx)? {
+            return Ok(true);
+        }
+    };
+    (@take many $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $key == $label && $place != $crate::input::Place::Attribute {
+            return $crate::describe::append(&mut $field, $label, $input, $ctx).map(|()| true);
+        }
+    };
+    (@take el $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $key == $label && $place != $crate::input::Place::Attribute {
+            return $crate::describe::set(&mut $field, $label, $input, $ctx);
+        }
+    };
+
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $tag:literal, $plural:literal $(, by $($head:ident).+)? {
+            $( $(#[$field_doc:meta])* $kind:ident $field:ident $(= $label:literal)? : $ty:ty, )*
+        }
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name {
+            $(
+                #[doc = concat!("`", describe!(@label $field $($label)?), "`. ")]
+                $(#[$field_doc])*
+                pub $field: describe!(@ty $kind $ty),
+            )*
+        }
+
+        impl $crate::describe::Fields for $name {
+            fn attributes(&self, out: &mut $crate::output::Output) {
+                let _ = &out;
+                $( describe!(@attributes $kind self.$field, describe!(@label $field $($label)?), out); )*
+            }
+
+            fn elements(&self, out: &mut $crate::output::Output) {
+                let _ = &out;
+                $( describe!(@elements $kind self.$field, describe!(@label $field $($label)?), out); )*
+            }
+
+            fn take(
+                &mut self,
+                key: &str,
+                place: $crate::input::Place,
+                input: $crate::input::Input<'_>,
+                ctx: &mut $crate::input::Context,
+            ) -> Result<bool, $crate::error::WireError> {
+                $( describe!(
+                    @take $kind self.$field, describe!(@label $field $($label)?), key, place, input, ctx
+                ); )*
+                Ok(false)
+            }
+        }
+
+        impl $crate::describe::Member for $name {
+            fn put(&self, slot: $crate::output::Slot, out: &mut $crate::output::Output) {
+                $crate::describe::put_object(self, slot, out);
+            }
+
+            fn get(
+                input: $crate::input::Input<'_>,
+                ctx: &mut $crate::input::Context,
+            ) -> Result<Self, $crate::error::WireError> {
+                $crate::describe::get_object(input, ctx)
+            }
+        }
+
+        impl $crate::describe::Wire for $name {
+            const TAG: &'static str = $tag;
+            const PLURAL: &'static str = $plural;
+        }
+
+        $(
+            impl $crate::model::Identified for $name {
+                fn head(&self) -> &$crate::model::Header {
+                    &self.$($head).+
+                }
+
+                fn head_mut(&mut self) -> &mut $crate::model::Header {
+                    &mut self.$($head).+
+                }
+            }
+        )?
+    )*};
+}
+pub(crate) use describe;
