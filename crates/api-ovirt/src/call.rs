@@ -16,6 +16,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use std::{str::FromStr, time::Duration};
+use stillpoint_auth::Auth;
 use stillpoint_engine::{
     Engine,
     command::{Accepted, Origin},
@@ -60,6 +61,11 @@ impl Call {
     /// The core.
     pub(crate) fn engine(&self) -> &Engine {
         &self.visit.api.0.engine
+    }
+
+    /// Users and tokens.
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.visit.api.0.auth
     }
 
     /// The surroundings.

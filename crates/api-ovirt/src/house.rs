@@ -72,11 +72,8 @@ pub(crate) fn few<T: Wire + Identified>(call: &Call, items: Vec<T>) -> Result<An
         .into_iter()
         .filter(|item| search.finds(&Shown(item.head())))
         .collect();
-    if let Some(page) = search.page {
-        let size = call.params().max().unwrap_or(100);
-        let skip = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
-        items = items.into_iter().skip(skip).take(size).collect();
-    }
+    let (skip, take) = search.window(call.params().max(), items.len());
+    items = items.into_iter().skip(skip).take(take).collect();
     Ok(call.items(&items))
 }
 

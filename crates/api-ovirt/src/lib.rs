@@ -22,7 +22,6 @@ mod fault;
 mod follow;
 mod gzip;
 mod house;
-mod identity;
 mod job;
 mod list;
 mod login;
@@ -36,16 +35,15 @@ mod route;
 mod routes;
 mod search;
 mod server;
-mod session;
 mod snapshot;
 mod sso;
 mod user;
 mod vm;
 
-pub use identity::{API_SCOPE, Bearer, Denied, Identity, UserView};
 pub use route::{Access, Place, Route, Shape};
 
 use std::sync::Arc;
+use stillpoint_auth::Auth;
 use stillpoint_engine::Engine;
 
 /// What this dialect has to be told.
@@ -74,19 +72,14 @@ pub struct Api(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    gate: login::Gate,
+    auth: Auth,
     settings: Settings,
 }
 
 impl Api {
     /// Puts the dialect together.
-    pub fn new(engine: Engine, identity: Arc<dyn Identity>, settings: Settings) -> Self {
-        let secure = settings.public_url.starts_with("https:");
-        Self(Arc::new(Inner {
-            engine,
-            gate: login::Gate::new(identity, secure),
-            settings,
-        }))
+    pub fn new(engine: Engine, auth: Auth, settings: Settings) -> Self {
+        Self(Arc::new(Inner { engine, auth, settings }))
     }
 }
 

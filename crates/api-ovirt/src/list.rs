@@ -7,7 +7,7 @@ use crate::{
     answer::{Answer, Payload},
     call::Call,
     fault::Refused,
-    search::{Search, Searchable},
+    search::{PAGE_ITEMS, Search, Searchable},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -16,8 +16,6 @@ use std::{future::Future, io};
 use stillpoint_engine::{Fault, view::Page};
 use stillpoint_wire::{ListWriter, Wire};
 
-/// Items that are asked of the core at once.
-const PAGE_ITEMS: usize = 100;
 /// Bytes after which a piece is sent.
 const PIECE_BYTES: usize = 32 << 10;
 
@@ -50,19 +48,15 @@ struct Run<L: Listing> {
     waiting: std::vec::IntoIter<L::View>,
     after: Option<Key>,
     last_page: bool,
-    skip: u64,
-    left: Option<usize>,
+    skip: usize,
+    left: usize,
 }
 
 /// Answers with a list.
 pub(crate) async fn answer<L: Listing>(call: Call, listing: L, search: Search) -> Result<Answer, Refused> {
     let media_type = call.encoding().media_type();
     let most = call.params().max();
-    let page_items = most.unwrap_or(PAGE_ITEMS);
-    let skip = search.page.map_or(0, |page| {
-        (page - 1).saturating_mul(u64::try_from(page_items).unwrap_or(u64::MAX))
-    });
-    let left = most.or(search.page.map(|_| page_items));
+    let (skip, take) = search.window(most, usize::MAX);
     let mut run = Run {
         writer: Some(ListWriter::new(call.encoding())),
         call,
@@ -72,7 +66,7 @@ pub(crate) async fn answer<L: Listing>(call: Call, listing: L, search: Search) -
         after: None,
         last_page: false,
         skip,
-        left,
+        left: take,
     };
     let first = Bytes::from(run.piece().await?);
     if run.writer.is_none() {
@@ -105,7 +99,7 @@ impl<L: Listing> Run<L> {
     /// Writes until a piece is full or the list is at its end, and then closes it.
     async fn piece(&mut self) -> Result<String, Refused> {
         let mut text = String::new();
-        while self.left != Some(0) {
+        while self.left > 0 {
             let Some(view) = self.waiting.next() else {
                 if self.last_page {
                     break;
@@ -121,7 +115,7 @@ impl<L: Listing> Run<L> {
                 continue;
             }
             let item = self.listing.show(&self.call, view).await?;
-            self.left = self.left.map(|left| left - 1);
+            self.left -= 1;
             if let Some(writer) = &mut self.writer {
                 writer.item(&item);
                 text.push_str(&writer.take());

@@ -7,39 +7,21 @@
 //! | cookie without that preference | the session ends first, then credentials are needed |
 //! | `Prefer: new-auth` | the session ends, credentials are needed |
 //! | Basic | authenticated for this request, or for a session with `persistent-auth` |
+//!
+//! A session is a token of its own kind, carried in the cookie: it survives a restart of the daemon, and ends with the
+//! user or his password. Idle limits are kept where tokens are kept.
 
-use crate::{
-    fault::Refused,
-    identity::{API_SCOPE, Denied, Identity},
-    session::{IDLE_DEFAULT, IDLE_MAX, Sessions},
-};
+use crate::fault::Refused;
 use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, header};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
+use stillpoint_auth::{Auth, AuthError, IDLE_MAX, SCOPE_API, SESSION_IDLE, TokenKind};
 use stillpoint_types::Caller;
-use tokio::sync::Semaphore;
 
-/// Passwords that are checked at the same time; each check costs memory and CPU on purpose.
-const LOGINS_MAX: usize = 4;
-/// How long a login waits for its turn.
-const LOGIN_WAIT: Duration = Duration::from_secs(10);
-/// Longest credential or token, in bytes.
-const SECRET_MAX: usize = 4096;
+/// Longest Basic credentials, in bytes of their encoded form.
+const BASIC_MAX: usize = 8192;
 /// The session cookie, and the header that repeats it.
 const COOKIE: &str = "JSESSIONID";
-
-/// Who guards the API.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) identity: Arc<dyn Identity>,
-    sessions: Sessions,
-    turns: Semaphore,
-    /// Cookies go over TLS only.
-    secure: bool,
-}
 
 /// A caller who was let in.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,118 +38,116 @@ struct Preferences {
     csrf: bool,
 }
 
-impl Gate {
-    pub(crate) fn new(identity: Arc<dyn Identity>, secure: bool) -> Self {
-        Self {
-            identity,
-            sessions: Sessions::default(),
-            turns: Semaphore::new(LOGINS_MAX),
-            secure,
-        }
+/// Lets the sender of a request in, or refuses him. `secure`: cookies go over TLS only.
+pub(crate) async fn admit(auth: &Auth, secure: bool, headers: &HeaderMap) -> Result<Admitted, Refused> {
+    let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    if let Some(token) = authorization.and_then(|value| credentials(value, "bearer")) {
+        let caller = bearer(auth, token).await?;
+        return Ok(Admitted { caller, cookie: None });
     }
-
-    /// Lets the sender of a request in, or refuses him.
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Refused> {
-        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if let Some(token) = authorization.and_then(|value| credentials(value, "bearer")) {
-            return Ok(Admitted {
-                caller: self.bearer(token).await?,
-                cookie: None,
-            });
-        }
-        let preferences = preferences(headers);
-        if let Some(id) = session_cookie(headers) {
-            if preferences.persistent && !preferences.new {
-                if let Some(caller) = self.session(&id, headers).await? {
-                    return Ok(Admitted { caller, cookie: None });
-                }
-            } else if let Some(token) = self.sessions.end(&id) {
-                self.identity.revoke(&token).await.map_err(refused)?;
+    let preferences = preferences(headers);
+    if let Some(id) = session_cookie(headers) {
+        if preferences.persistent && !preferences.new {
+            if let Some(caller) = session(auth, &id, headers).await? {
+                return Ok(Admitted { caller, cookie: None });
             }
-        }
-        let Some(basic) = authorization.and_then(|value| credentials(value, "basic")) else {
-            return Err(Refused::unauthorized("Credentials are needed"));
-        };
-        let (user, password) =
-            basic_pair(basic).ok_or_else(|| Refused::unauthorized("The credentials are not readable"))?;
-        let caller = self.login(&user, &password).await.map_err(refused)?;
-        let cookie = if preferences.persistent {
-            Some(self.begin_session(&caller, headers, preferences).await?)
         } else {
-            None
-        };
-        Ok(Admitted { caller, cookie })
-    }
-
-    /// Checks a password, a few at a time.
-    pub(crate) async fn login(&self, user: &str, password: &str) -> Result<Caller, Denied> {
-        if user.len() > SECRET_MAX || password.len() > SECRET_MAX {
-            return Err(Denied::BadCredentials);
+            end_session(auth, &id).await?;
         }
-        let _turn = tokio::time::timeout(LOGIN_WAIT, self.turns.acquire())
-            .await
-            .map_err(|_elapsed| Denied::TooMany)?
-            .map_err(|closed| Denied::Failed(closed.to_string()))?;
-        self.identity.login(user, password).await
     }
+    let Some(basic) = authorization.and_then(|value| credentials(value, "basic")) else {
+        return Err(Refused::unauthorized("Credentials are needed"));
+    };
+    let (user, password) =
+        basic_pair(basic).ok_or_else(|| Refused::unauthorized("The credentials are not readable"))?;
+    let caller = auth.login(&user, &password).await.map_err(refused)?;
+    let cookie = if preferences.persistent {
+        Some(begin_session(auth, &caller, idle_limit(headers), preferences.csrf, secure).await?)
+    } else {
+        None
+    };
+    Ok(Admitted { caller, cookie })
+}
 
-    async fn bearer(&self, token: &[u8]) -> Result<Caller, Refused> {
-        let token = std::str::from_utf8(token)
-            .ok()
-            .filter(|token| !token.is_empty() && token.len() <= SECRET_MAX)
-            .ok_or_else(|| refused(Denied::BadToken))?;
-        let bearer = self.identity.caller_of_token(token).await.map_err(refused)?;
-        if !bearer.scope.split_whitespace().any(|scope| scope == API_SCOPE) {
-            return Err(Refused::unauthorized("The token was not given for the API"));
-        }
-        Ok(bearer.caller)
+async fn bearer(auth: &Auth, token: &[u8]) -> Result<Caller, Refused> {
+    let token = std::str::from_utf8(token).map_err(|_not_text| refused(AuthError::BadToken))?;
+    let grant = auth.caller_of_token(token).await.map_err(refused)?;
+    if grant.kind != TokenKind::Bearer {
+        return Err(refused(AuthError::BadToken));
     }
+    if !grant.has_scope(SCOPE_API) {
+        return Err(Refused::unauthorized("The token was not given for the API"));
+    }
+    Ok(grant.caller)
+}
 
-    /// The caller of a session; `None`: there is no such session any more.
-    async fn session(&self, id: &str, headers: &HeaderMap) -> Result<Option<Caller>, Refused> {
-        let Some(continued) = self.sessions.proceed(id, Instant::now()) else {
-            return Ok(None);
-        };
-        if continued.csrf && headers.get(COOKIE).map(HeaderValue::as_bytes) != Some(id.as_bytes()) {
-            return Err(Refused::forged());
-        }
-        match self.identity.caller_of_token(&continued.token).await {
-            Ok(bearer) => Ok(Some(bearer.caller)),
-            Err(Denied::BadToken) => {
-                self.sessions.end(id);
-                Ok(None)
+/// The caller of a session; `None`: there is no such session any more.
+async fn session(auth: &Auth, id: &str, headers: &HeaderMap) -> Result<Option<Caller>, Refused> {
+    let grant = match auth.caller_of_token(id).await {
+        Ok(grant) => grant,
+        Err(error) if error.is_unauthorized() => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    match grant.kind {
+        // A bearer token in a cookie would escape the protection against forged requests.
+        TokenKind::Bearer => Ok(None),
+        TokenKind::Session { csrf } => {
+            if csrf && headers.get(COOKIE).map(HeaderValue::as_bytes) != Some(id.as_bytes()) {
+                return Err(Refused::forged());
             }
-            Err(denied) => Err(refused(denied)),
+            Ok(Some(grant.caller))
         }
-    }
-
-    async fn begin_session(
-        &self,
-        caller: &Caller,
-        headers: &HeaderMap,
-        preferences: Preferences,
-    ) -> Result<HeaderValue, Refused> {
-        let token = self.identity.issue_token(caller, API_SCOPE).await.map_err(refused)?;
-        let (id, ended) = self
-            .sessions
-            .begin(token, idle_limit(headers), preferences.csrf, Instant::now());
-        for token in ended {
-            self.identity.revoke(&token).await.map_err(refused)?;
-        }
-        let secure = if self.secure { "; Secure" } else { "" };
-        HeaderValue::from_str(&format!("{COOKIE}={id}; Path=/ovirt-engine/api; HttpOnly{secure}"))
-            .map_err(|error| Refused::internal(&error.to_string()))
     }
 }
 
-/// What a denial is on the API.
-pub(crate) fn refused(denied: Denied) -> Refused {
-    match denied {
-        Denied::BadCredentials => Refused::unauthorized("Wrong user name or password"),
-        Denied::BadToken => Refused::unauthorized("The token is not valid"),
-        Denied::TooMany => Refused::busy("Too many logins at once"),
-        Denied::Failed(cause) => Refused::internal(&cause),
+/// Ends a session, and nothing else that may be in the cookie.
+async fn end_session(auth: &Auth, id: &str) -> Result<(), Refused> {
+    match auth.caller_of_token(id).await {
+        Ok(grant) if grant.kind != TokenKind::Bearer => {
+            auth.revoke(id).await.map_err(refused)?;
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.is_unauthorized() => Ok(()),
+        Err(error) => Err(refused(error)),
     }
+}
+
+async fn begin_session(
+    auth: &Auth,
+    caller: &Caller,
+    idle: Duration,
+    csrf: bool,
+    secure: bool,
+) -> Result<HeaderValue, Refused> {
+    let kind = TokenKind::Session { csrf };
+    let id = auth.issue_token(caller, SCOPE_API, kind, idle).await.map_err(refused)?;
+    let secure = if secure { "; Secure" } else { "" };
+    HeaderValue::from_str(&format!("{COOKIE}={id}; Path=/ovirt-engine/api; HttpOnly{secure}"))
+        .map_err(|error| Refused::internal(&error.to_string()))
+}
+
+/// What a failure of the auth room is on the API.
+#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
+pub(crate) fn refused(error: AuthError) -> Refused {
+    match &error {
+        AuthError::BadCredentials | AuthError::TooLong { .. } => Refused::unauthorized("Wrong user name or password"),
+        AuthError::BadToken => Refused::unauthorized("The token is not valid"),
+        AuthError::Busy => Refused::busy("Too many logins at once, try again later"),
+        other => Refused::internal(&chain(other)),
+    }
+}
+
+/// An error with its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// What follows the scheme in an `Authorization` header.
@@ -177,7 +157,7 @@ fn credentials<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
 }
 
 fn basic_pair(encoded: &[u8]) -> Option<(String, String)> {
-    if encoded.len() > 2 * SECRET_MAX {
+    if encoded.len() > BASIC_MAX {
         return None;
     }
     let plain = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
@@ -217,7 +197,7 @@ fn idle_limit(headers: &HeaderMap) -> Duration {
         .get("session-ttl")
         .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
         .filter(|minutes| *minutes >= 1)
-        .map_or(IDLE_DEFAULT, |minutes| {
+        .map_or(SESSION_IDLE, |minutes| {
             Duration::from_secs(minutes.saturating_mul(60)).min(IDLE_MAX)
         })
 }
@@ -241,10 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_limit_is_at_least_a_minute_and_at_most_a_week() {
+    fn an_idle_limit_is_at_least_a_minute_and_bounded() {
         assert_eq!(idle_limit(&headers(&[("session-ttl", "1")])), Duration::from_secs(60));
-        assert_eq!(idle_limit(&headers(&[("session-ttl", "0")])), IDLE_DEFAULT);
-        assert_eq!(idle_limit(&headers(&[("session-ttl", "x")])), IDLE_DEFAULT);
+        assert_eq!(idle_limit(&headers(&[("session-ttl", "0")])), SESSION_IDLE);
+        assert_eq!(idle_limit(&headers(&[("session-ttl", "x")])), SESSION_IDLE);
         assert_eq!(
             idle_limit(&headers(&[("session-ttl", &u64::MAX.to_string())])),
             IDLE_MAX

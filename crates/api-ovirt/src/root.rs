@@ -135,7 +135,7 @@ async fn summary(call: &Call) -> Result<model::ApiSummary, Refused> {
         })
     };
     let domains = call.engine().domains(&call.who).await?.len();
-    let users = user::all(call).await?.len();
+    let users = user::count(call).await?;
     let (mut active, mut total) = (0, 0);
     let mut page = Page {
         after: None,

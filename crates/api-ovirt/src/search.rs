@@ -9,6 +9,8 @@ use crate::fault::Refused;
 
 /// Longest search text, in bytes.
 const TEXT_MAX: usize = 4096;
+/// Items of a page where the client names no number.
+pub(crate) const PAGE_ITEMS: usize = 100;
 /// Most conditions in a search.
 const CONDITIONS_MAX: usize = 64;
 
@@ -70,6 +72,16 @@ impl Search {
         let mut search = parser.criteria()?;
         search.case_sensitive = case_sensitive;
         Ok(search)
+    }
+
+    /// How many of `len` items at hand to skip, and how many to take, for the page that is asked for.
+    pub(crate) fn window(&self, max: Option<usize>, len: usize) -> (usize, usize) {
+        let Some(page) = self.page else {
+            return (0, max.unwrap_or(len));
+        };
+        let size = max.unwrap_or(PAGE_ITEMS);
+        let skip = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
+        (skip, size)
     }
 
     /// Whether an item is found.

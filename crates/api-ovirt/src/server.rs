@@ -10,7 +10,7 @@ use crate::{
     call::{BODY_MAX, Call, Visit},
     correlation::correlation_id,
     fault::Refused,
-    gzip, negotiate,
+    gzip, login, negotiate,
     param::Params,
     route::{Found, Handler, Place, Route, Shape, Target, find, target},
     routes::ROUTES,
@@ -93,7 +93,8 @@ async fn answer(
                 handler(visit).await
             }
             Handler::Authorised(handler) => {
-                let admitted = api.0.gate.admit(&head.headers).await?;
+                let secure = api.0.settings.public_url.starts_with("https:");
+                let admitted = login::admit(&api.0.auth, secure, &head.headers).await?;
                 cookie = admitted.cookie;
                 visit.body = read_body(&head.method, body, BODY_MAX).await?;
                 handler(Call {

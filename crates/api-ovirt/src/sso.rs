@@ -3,9 +3,10 @@
 //! Answers are JSON whatever is asked for: the SDKs refuse anything else here. A failed login is 400 in oVirt's own
 //! shape, `error_code` and `error`, because both SDKs look for the member `error` and not at the status.
 
-use crate::{answer::Answer, call::Visit, fault::Refused, identity::Denied, negotiate, param::Params};
+use crate::{answer::Answer, call::Visit, fault::Refused, login::chain, negotiate, param::Params};
 use http::StatusCode;
 use serde_json::{Value, json};
+use stillpoint_auth::{AuthError, BEARER_IDLE, TokenKind};
 
 /// Longest form, in bytes.
 pub(crate) const FORM_MAX: usize = 16 << 10;
@@ -74,16 +75,15 @@ async fn issue(visit: &Visit) -> Result<Value, Error> {
         .filter(|password| !password.is_empty())
         .ok_or_else(|| Error("invalid_request", "Missing parameter: password".into()))?;
     let scope = mandatory(&form, "scope")?;
-    let gate = &visit.api.0.gate;
-    let caller = gate
+    let auth = &visit.api.0.auth;
+    let caller = auth
         .login(user, password)
         .await
-        .map_err(|denied| login_error(user, denied))?;
-    let token = gate
-        .identity
-        .issue_token(&caller, scope)
+        .map_err(|error| failure(user, &error))?;
+    let token = auth
+        .issue_token(&caller, scope, TokenKind::Bearer, BEARER_IDLE)
         .await
-        .map_err(|denied| login_error(user, denied))?;
+        .map_err(|error| failure(user, &error))?;
     Ok(json!({ "access_token": token, "scope": scope, "exp": NEVER, "token_type": "bearer" }))
 }
 
@@ -96,23 +96,21 @@ async fn validate(visit: &Visit) -> Result<Value, Error> {
         ));
     }
     let token = mandatory(&form, "token")?;
-    match visit.api.0.gate.identity.caller_of_token(token).await {
+    match visit.api.0.auth.caller_of_token(token).await {
         Ok(_) => Ok(json!({})),
-        Err(Denied::Failed(cause)) => Err(server_error(&cause)),
-        Err(_) => Err(Error(
+        Err(error) if error.is_unauthorized() => Err(Error(
             "invalid_grant",
             "The provided authorization grant is not valid".into(),
         )),
+        Err(error) => Err(server_error(&error)),
     }
 }
 
 async fn revoke(visit: &Visit) -> Result<Value, Error> {
     let form = form(visit);
     if let Some(token) = form.text("token") {
-        match visit.api.0.gate.identity.revoke(token).await {
-            Err(Denied::Failed(cause)) => return Err(server_error(&cause)),
-            Ok(()) | Err(_) => {}
-        }
+        let ended = visit.api.0.auth.revoke(token).await;
+        ended.map_err(|error| server_error(&error))?;
     }
     Ok(json!({}))
 }
@@ -129,20 +127,21 @@ fn mandatory<'a>(form: &'a Params, name: &str) -> Result<&'a str, Error> {
         .ok_or_else(|| Error("invalid_request", format!("Missing parameter: {name}")))
 }
 
-fn login_error(user: &str, denied: Denied) -> Error {
+fn failure(user: &str, error: &AuthError) -> Error {
     let shown: String = user.chars().take(64).collect();
-    match denied {
-        Denied::BadCredentials | Denied::BadToken => Error(
+    match error {
+        AuthError::BadCredentials => Error(
             "access_denied",
             format!("Cannot authenticate user {shown}: wrong user name or password"),
         ),
-        Denied::TooMany => Error("access_denied", "Too many logins at once, try again later".into()),
-        Denied::Failed(cause) => server_error(&cause),
+        AuthError::TooLong { .. } => Error("invalid_request", error.to_string()),
+        AuthError::Busy => Error("access_denied", "Too many logins at once, try again later".into()),
+        other => server_error(other),
     }
 }
 
-fn server_error(cause: &str) -> Error {
-    tracing::error!(cause, "the identity store failed");
+fn server_error(error: &AuthError) -> Error {
+    tracing::error!(fault = chain(error), "the auth room failed");
     Error(
         "server_error",
         "Internal error; the daemon's log has the cause under this correlation id".into(),
