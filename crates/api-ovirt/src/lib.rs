@@ -37,6 +37,8 @@ mod search;
 mod server;
 mod snapshot;
 mod sso;
+#[cfg(test)]
+mod tests;
 mod user;
 mod vm;
 

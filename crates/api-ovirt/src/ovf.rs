@@ -421,3 +421,171 @@ fn date(micros: Micros) -> String {
         .strftime("%Y/%m/%d %H:%M:%S")
         .to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quick_xml::{NsReader, name::ResolveResult};
+    use stillpoint_engine::config::VmConfig;
+    use stillpoint_types::{DiskId, NicId, VmId};
+    use uuid::Uuid;
+
+    fn house() -> House {
+        let named = |id: u128, name: &str| (Uuid::from_u128(id).to_string(), name.to_owned());
+        House {
+            instance: Uuid::from_u128(1).to_string(),
+            data_center: named(2, "Default"),
+            cluster: named(3, "Default"),
+            host: named(4, "kvm1"),
+            network: named(5, "ovirtmgmt"),
+            vnic_profile: named(6, "ovirtmgmt"),
+            host_cpus: 4,
+            host_memory_bytes: 8 << 30,
+            qemu_version: "7.2.0".into(),
+            accelerator: "tcg".into(),
+        }
+    }
+
+    fn disk(number: u128, alias: &str, image: Option<u128>, parent: Option<u128>) -> AttachmentConfig {
+        AttachmentConfig {
+            disk: DiskId(Uuid::from_u128(number)),
+            alias: alias.into(),
+            description: alias.into(),
+            size_bytes: (3 << 30) + 512,
+            interface: DiskInterface::VirtioScsi,
+            bootable: number == 0x10,
+            active: true,
+            read_only: false,
+            slot: 0,
+            image: image.map(|id| ImageId(Uuid::from_u128(id))),
+            parent: parent.map(|id| ImageId(Uuid::from_u128(id))),
+            format: ImageFormat::Cow,
+            sparse: true,
+        }
+    }
+
+    fn record(name: &str) -> SnapshotConfig {
+        SnapshotConfig {
+            vm: VmId(Uuid::from_u128(0xb0)),
+            config: VmConfig {
+                name: name.into(),
+                description: name.into(),
+                comment: name.into(),
+                memory_bytes: 1 << 30,
+                memory_guaranteed_bytes: 1 << 29,
+                sockets: 2,
+                cores: 3,
+                threads: 1,
+                os_type: "other_linux".into(),
+                kernel: Some(name.into()),
+                initrd: None,
+                cmdline: Some(name.into()),
+                vm_type: "server".into(),
+                delete_protected: false,
+                machine: "pc-q35-7.2".into(),
+                nics: vec![NicConfig {
+                    id: NicId(Uuid::from_u128(0xc0)),
+                    name: name.into(),
+                    mac: "00:1a:4a:16:01:51".into(),
+                    interface: "virtio".into(),
+                    linked: true,
+                    pci_slot: 3,
+                }],
+            },
+            attachments: vec![
+                disk(0x10, name, Some(0xa1), Some(0xa0)),
+                disk(0x11, "data", Some(0xa2), None),
+                disk(0x12, "outside", None, None),
+            ],
+            created_at: 1_767_323_045_123_456,
+            generation: 7,
+        }
+    }
+
+    fn written(record: &SnapshotConfig) -> String {
+        document(&Subject {
+            record,
+            snapshot: Some(SnapshotId(Uuid::from_u128(0x50))),
+            house: &house(),
+            generation: Some(record.generation),
+            now: 1_767_400_000_000_000,
+        })
+    }
+
+    /// Texts of every element of a name, with whether every prefix of the document is bound.
+    fn texts(document: &str, wanted: &str) -> Vec<String> {
+        let mut reader = NsReader::from_str(document);
+        let (mut found, mut inside) = (Vec::new(), false);
+        loop {
+            let (namespace, event) = reader.read_resolved_event().unwrap();
+            assert!(!matches!(namespace, ResolveResult::Unknown(_)), "an unbound prefix");
+            match event {
+                Event::Start(start) => {
+                    inside = start.name().as_ref() == wanted;
+                    if inside {
+                        found.push(String::new());
+                    }
+                    for attribute in start.attributes() {
+                        attribute.unwrap();
+                    }
+                }
+                Event::Text(text) if inside => found.last_mut().unwrap().push_str(&text),
+                Event::GeneralRef(reference) if inside => {
+                    let c = match reference.resolve_char_ref().unwrap() {
+                        Some(c) => c.to_string(),
+                        None => quick_xml::escape::resolve_predefined_entity(&reference)
+                            .unwrap()
+                            .to_owned(),
+                    };
+                    found.last_mut().unwrap().push_str(&c);
+                }
+                Event::End(_) => inside = false,
+                Event::Eof => return found,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_looks_as_written_down() {
+        let now = written(&record("db1")).replace("><", ">\n<");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/snapshot.ovf");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &now).unwrap();
+        }
+        assert_eq!(
+            now,
+            std::fs::read_to_string(path).unwrap(),
+            "review, then run with UPDATE_GOLDEN=1"
+        );
+    }
+
+    #[test]
+    fn a_restore_tool_finds_the_machine_its_disks_and_its_interfaces() {
+        let document = written(&record("db1"));
+        let mut kinds = texts(&document, "rasd:ResourceType");
+        kinds.sort();
+        assert_eq!(
+            kinds,
+            ["10", "17", "17", "23", "3", "4"],
+            "the disk outside is left out"
+        );
+        assert_eq!(texts(&document, "CreationDate"), ["2026/01/02 03:04:05"]);
+        assert_eq!(texts(&document, "Generation"), ["7"]);
+        assert!(document.contains("ovf:size=\"4\""), "GiB, rounded up");
+        assert!(document.contains("sp:capacity-bytes=\"3221225984\""), "and exact");
+        assert_eq!(document.matches("<File ").count(), 2);
+        assert_eq!(document.matches("<Disk ").count(), 2);
+        assert!(document.contains(&format!("<Section ovf:id=\"{}\"", Uuid::from_u128(0xb0))));
+    }
+
+    #[test]
+    fn a_hostile_name_stays_a_name() {
+        let hostile = "</Name><Evil a=\"1\"/>&lt;\u{1}]]> \u{fffe} ö <!-- ' \" &amp;";
+        let document = written(&record(hostile));
+        let expected = hostile.replace(['\u{1}', '\u{fffe}'], "\u{fffd}");
+        assert_eq!(texts(&document, "Name"), [expected.clone()]);
+        assert_eq!(texts(&document, "kernel_params"), [expected]);
+        assert!(texts(&document, "Evil").is_empty());
+    }
+}
