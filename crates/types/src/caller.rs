@@ -65,6 +65,12 @@ impl Caller {
     pub fn role_in(&self, project: ProjectId) -> Option<Role> {
         self.roles.iter().find(|(of, _)| *of == project).map(|(_, role)| *role)
     }
+
+    /// The projects whose things this caller sees; `None`: all.
+    #[must_use]
+    pub fn visible_projects(&self) -> Option<Vec<ProjectId>> {
+        (!self.is_admin).then(|| self.roles.iter().map(|(project, _)| *project).collect())
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,179 @@
+//! How disks are attached to VMs. An attachment's id is its disk's id.
+
+use crate::{
+    answer::Answer,
+    call::{Call, body_id},
+    disk, domain,
+    fault::Refused,
+    follow::{Follow, Known, known},
+};
+use std::time::Duration;
+use stillpoint_engine::{
+    command::{Attach, AttachFields, Detach, UpdateAttachment},
+    config::AttachmentConfig,
+    view::AttachmentView,
+};
+use stillpoint_types::{DiskId, ImageId, VmId};
+use stillpoint_wire::model::{self, Header, Identified};
+
+/// How long a change waits for its job.
+const CHANGE_WAIT: Duration = Duration::from_secs(30);
+
+/// What can be followed from an attachment.
+pub(crate) static FOLLOW: &[Known] = &[known("disk", disk::FOLLOW), known("vm", &[])];
+
+/// `GET /vms/{vm}/diskattachments`
+pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW)?;
+    let views = call.engine().attachments(&call.who, call.id(0)?).await?;
+    let mut shown = Vec::with_capacity(views.len());
+    for view in &views {
+        shown.push(show(&call, view, &follow).await?);
+    }
+    Ok(call.items(&shown))
+}
+
+/// `GET /vms/{vm}/diskattachments/{disk}`
+pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW)?;
+    let view = call.engine().attachment(&call.who, call.id(0)?, call.id(1)?).await?;
+    Ok(call.ok(&show(&call, &view, &follow).await?))
+}
+
+/// `POST /vms/{vm}/diskattachments`: attaches a disk that exists, or makes one.
+pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
+    let vm: VmId = call.id(0)?;
+    let body: model::DiskAttachment = call.read()?;
+    let fields = fields(&body)?;
+    let disk = body.disk.as_deref();
+    let accepted = match disk.and_then(|disk| disk.head.id.as_deref()) {
+        Some(id) if disk.is_some_and(|disk| disk.provisioned_size.is_none()) => {
+            if disk.is_some_and(|disk| disk.snapshot.is_some()) {
+                return Err(Refused::unsupported(
+                    "Attaching a snapshot of a disk is not supported by this version",
+                ));
+            }
+            let command = Attach {
+                vm,
+                disk: body_id(id, "disk")?,
+                fields,
+            };
+            call.engine().attach(&call.who, call.origin(), command).await?
+        }
+        _ => {
+            let disk = disk.ok_or_else(|| Refused::incomplete("DiskAttachment", &["disk"], "add"))?;
+            let mut command = disk::creation(disk, domain::named(disk)?)?;
+            command.attach = Some((vm, fields));
+            call.engine().create_disk(&call.who, call.origin(), command).await?
+        }
+    };
+    let job = call.settle(&accepted).await?;
+    let value = match call.engine().attachment(&call.who, vm, accepted.id).await {
+        Ok(view) => represent(call.base(), &view),
+        // The disk is attached at the end of its making: until then the attachment is only promised.
+        Err(_) if job.is_some() => promised(call.base(), vm, accepted.id),
+        Err(fault) => return Err(fault.into()),
+    };
+    Ok(call.added(value, job))
+}
+
+/// `PUT /vms/{vm}/diskattachments/{disk}`
+pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
+    let (vm, disk): (VmId, DiskId) = (call.id(0)?, call.id(1)?);
+    let body: model::DiskAttachment = call.read()?;
+    let command = UpdateAttachment {
+        vm,
+        disk,
+        fields: fields(&body)?,
+    };
+    let accepted = call
+        .engine()
+        .update_attachment(&call.who, call.origin(), command)
+        .await?;
+    call.acted(accepted.job, CHANGE_WAIT).await?;
+    let view = call.engine().attachment(&call.who, vm, disk).await?;
+    Ok(call.ok(&represent(call.base(), &view)))
+}
+
+/// `DELETE /vms/{vm}/diskattachments/{disk}`: the disk survives unless `detach_only=false`.
+pub(crate) async fn remove(call: Call) -> Result<Answer, Refused> {
+    let command = Detach {
+        vm: call.id(0)?,
+        disk: call.id(1)?,
+        delete: !call.params().flag("detach_only").unwrap_or(true),
+    };
+    let accepted = call.engine().detach(&call.who, call.origin(), command).await?;
+    Ok(call.removed(accepted.job))
+}
+
+fn fields(body: &model::DiskAttachment) -> Result<AttachFields, Refused> {
+    let interface = body.interface.as_deref().map(|text| {
+        text.trim()
+            .parse()
+            .map_err(|_unknown: stillpoint_types::state::BadLabel| disk::no_member(text, "DiskInterface"))
+    });
+    Ok(AttachFields {
+        interface: interface.transpose()?,
+        bootable: body.bootable,
+        active: body.active,
+        read_only: body.read_only,
+    })
+}
+
+/// An attachment with what shall be inlined.
+pub(crate) async fn show(
+    call: &Call,
+    view: &AttachmentView,
+    follow: &Follow,
+) -> Result<model::DiskAttachment, Refused> {
+    let mut attachment = represent(call.base(), view);
+    if let Some(below) = follow.below("disk") {
+        attachment.disk = Some(Box::new(disk::show(call, &view.disk, below).await?));
+    }
+    if follow.below("vm").is_some() {
+        let house = call.house().await?;
+        let vm = call.engine().vm(&call.who, view.vm).await?;
+        attachment.vm = Some(Box::new(crate::vm::represent(call.base(), &house, &vm)));
+    }
+    Ok(attachment)
+}
+
+fn promised(base: &str, vm: VmId, disk: DiskId) -> model::DiskAttachment {
+    model::DiskAttachment {
+        head: Header::new(disk.to_string(), format!("{base}/vms/{vm}/diskattachments/{disk}")),
+        disk: model::Disk::reference(disk.to_string(), format!("{base}/disks/{disk}")),
+        vm: model::Vm::reference(vm.to_string(), format!("{base}/vms/{vm}")),
+        ..model::DiskAttachment::default()
+    }
+}
+
+fn represent(base: &str, view: &AttachmentView) -> model::DiskAttachment {
+    model::DiskAttachment {
+        active: Some(view.active),
+        bootable: Some(view.bootable),
+        interface: Some(view.interface.to_string()),
+        pass_discard: Some(true),
+        read_only: Some(view.read_only),
+        uses_scsi_reservation: Some(false),
+        ..promised(base, view.vm, view.disk.id)
+    }
+}
+
+/// The attachment as a snapshot taken now would keep it; the device's place is not known here and not written.
+pub(crate) fn as_config(view: &AttachmentView, parent: Option<ImageId>) -> AttachmentConfig {
+    AttachmentConfig {
+        disk: view.disk.id,
+        alias: view.disk.alias.clone(),
+        description: view.disk.description.clone(),
+        size_bytes: view.disk.size_bytes,
+        interface: view.interface,
+        bootable: view.bootable,
+        active: view.active,
+        read_only: view.read_only,
+        slot: 0,
+        image: Some(view.disk.image),
+        parent,
+        format: view.disk.format,
+        sparse: view.disk.sparse,
+    }
+}

@@ -1,0 +1,136 @@
+//! The images of a disk, seen under the disk or under its storage domain.
+
+use crate::{
+    answer::Answer,
+    call::Call,
+    disk, domain,
+    fault::Refused,
+    list::{self, Key, Listing},
+    search::{Search, Searchable},
+};
+use stillpoint_engine::{
+    Fault,
+    view::{DiskSnapshotView, Page},
+};
+use stillpoint_types::{DiskId, DomainId, ImageId};
+use stillpoint_wire::model::{self, Header, Identified};
+
+impl Searchable for DiskSnapshotView {
+    fn field(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+struct OfDomain {
+    domain: DomainId,
+    include_active: bool,
+}
+
+impl Listing for OfDomain {
+    type View = DiskSnapshotView;
+    type Item = model::DiskSnapshot;
+
+    async fn page(&self, call: &Call, page: Page) -> Result<Vec<DiskSnapshotView>, Fault> {
+        call.engine()
+            .domain_disk_snapshots(&call.who, self.domain, self.include_active, &page)
+            .await
+    }
+
+    fn key(view: &DiskSnapshotView) -> Option<Key> {
+        Some((view.image.to_string(), view.image.to_string()))
+    }
+
+    async fn show(&self, call: &Call, view: DiskSnapshotView) -> Result<model::DiskSnapshot, Refused> {
+        let place = format!("{}/storagedomains/{}", call.base(), self.domain);
+        Ok(represent(call.base(), &place, &view))
+    }
+}
+
+/// `GET /disks/{disk}/disksnapshots`
+pub(crate) async fn list_of_disk(call: Call) -> Result<Answer, Refused> {
+    let disk: DiskId = call.id(0)?;
+    let views = call
+        .engine()
+        .disk_snapshots(&call.who, disk, include_active(&call))
+        .await?;
+    let place = format!("{}/disks/{disk}", call.base());
+    let shown: Vec<_> = views.iter().map(|view| represent(call.base(), &place, view)).collect();
+    Ok(call.items(&shown))
+}
+
+/// `GET /disks/{disk}/disksnapshots/{image}`
+pub(crate) async fn get_of_disk(call: Call) -> Result<Answer, Refused> {
+    let (disk, image): (DiskId, ImageId) = (call.id(0)?, call.id(1)?);
+    let views = call.engine().disk_snapshots(&call.who, disk, true).await?;
+    let view = views.iter().find(|view| view.image == image);
+    let view = view.ok_or_else(|| Refused::not_found(&image.to_string()))?;
+    let place = format!("{}/disks/{disk}", call.base());
+    Ok(call.ok(&represent(call.base(), &place, view)))
+}
+
+/// `GET /storagedomains/{domain}/disksnapshots`
+pub(crate) async fn list_of_domain(call: Call) -> Result<Answer, Refused> {
+    let listing = OfDomain {
+        domain: call.id(0)?,
+        include_active: include_active(&call),
+    };
+    list::answer(call, listing, Search::default()).await
+}
+
+/// `GET /storagedomains/{domain}/disksnapshots/{image}`
+pub(crate) async fn get_of_domain(call: Call) -> Result<Answer, Refused> {
+    let (domain, image): (DomainId, ImageId) = (call.id(0)?, call.id(1)?);
+    let mut page = Page {
+        after: None,
+        limit: 100,
+    };
+    loop {
+        let views = call
+            .engine()
+            .domain_disk_snapshots(&call.who, domain, true, &page)
+            .await?;
+        if let Some(view) = views.iter().find(|view| view.image == image) {
+            let place = format!("{}/storagedomains/{domain}", call.base());
+            return Ok(call.ok(&represent(call.base(), &place, view)));
+        }
+        let after = views.last().and_then(OfDomain::key);
+        if after.is_none() || after == page.after {
+            return Err(Refused::not_found(&image.to_string()));
+        }
+        page.after = after;
+    }
+}
+
+fn include_active(call: &Call) -> bool {
+    call.params().flag("include_active").unwrap_or(false)
+}
+
+fn represent(base: &str, place: &str, view: &DiskSnapshotView) -> model::DiskSnapshot {
+    let href = |image: ImageId| format!("{place}/disksnapshots/{image}");
+    let mut head = Header::new(view.image.to_string(), href(view.image));
+    head.name = Some(view.alias.clone());
+    head.description = Some(view.description.clone());
+    let parent = view
+        .parent
+        .and_then(|parent| model::DiskSnapshot::reference(parent.to_string(), href(parent)));
+    // A VM snapshot's place needs the VM, which an image does not know: the id alone, as oVirt has it.
+    let snapshot = view.snapshot.map(|snapshot| {
+        let mut reference = model::Snapshot::default();
+        reference.head_mut().id = Some(snapshot.to_string());
+        Box::new(reference)
+    });
+    model::DiskSnapshot {
+        base: model::Disk {
+            actual_size: Some(view.actual_bytes),
+            alias: Some(view.alias.clone()),
+            provisioned_size: Some(view.size_bytes),
+            sparse: Some(true),
+            status: Some(if view.locked { "locked" } else { "ok" }.into()),
+            snapshot,
+            storage_domains: Some(vec![domain::reference(base, view.domain)]),
+            ..disk::image(head, view.format)
+        },
+        disk: model::Disk::reference(view.disk.to_string(), format!("{base}/disks/{}", view.disk)),
+        parent,
+    }
+}

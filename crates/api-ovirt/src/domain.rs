@@ -1,0 +1,180 @@
+//! Storage domains, their disks, and image files in them that belong to no disk.
+
+use crate::{
+    answer::Answer,
+    call::{Call, body_id},
+    disk,
+    fault::Refused,
+    house,
+};
+use stillpoint_engine::{
+    command::DomainRef,
+    view::{DomainView, House, UnregisteredView},
+};
+use stillpoint_types::{DiskId, DomainId};
+use stillpoint_wire::model::{self, Header, Identified};
+
+/// Sub-collections of a storage domain that have nothing in them.
+pub(crate) const EMPTY: &[&str] = &["permissions", "templates", "vms"];
+
+/// `GET /storagedomains`
+pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    let shown = all(&call).await?;
+    house::few(&call, shown)
+}
+
+/// `GET /storagedomains/{domain}`
+pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    call.follow(&[])?;
+    let view = call.engine().domain(&call.who, call.id(0)?).await?;
+    Ok(call.ok(&represent(call.base(), &call.house().await?, &view)))
+}
+
+/// `GET /storagedomains/{domain}/disks`
+pub(crate) async fn disks(call: Call) -> Result<Answer, Refused> {
+    let domain = call.id(0)?;
+    if !call.params().flag("unregistered").unwrap_or(false) {
+        return disk::list_of_domain(call, domain).await;
+    }
+    let views = call.engine().unregistered(&call.who, domain).await?;
+    let shown: Vec<_> = views
+        .iter()
+        .map(|view| represent_unregistered(call.base(), domain, view))
+        .collect();
+    Ok(call.items(&shown))
+}
+
+/// `GET /storagedomains/{domain}/disks/{disk}`
+pub(crate) async fn disk(call: Call) -> Result<Answer, Refused> {
+    let (domain, disk): (DomainId, DiskId) = (call.id(0)?, call.id(1)?);
+    let view = call.engine().disk(&call.who, disk).await?;
+    if view.domain != domain {
+        return Err(Refused::not_found(&disk.to_string()));
+    }
+    Ok(call.ok(&disk::represent(call.base(), &view)))
+}
+
+/// `POST /storagedomains/{domain}/disks`: makes a disk there, or with `unregistered` adopts an image file.
+pub(crate) async fn add_disk(call: Call) -> Result<Answer, Refused> {
+    let domain: DomainId = call.id(0)?;
+    let body: model::Disk = call.read()?;
+    if call.params().flag("unregistered").unwrap_or(false) {
+        return disk::adopt(call, domain, &body).await;
+    }
+    let command = disk::creation(&body, DomainRef::Id(domain))?;
+    disk::create(call, command).await
+}
+
+/// `GET /storagedomains/{domain}/<one of EMPTY>`
+pub(crate) async fn nothing(call: Call) -> Result<Answer, Refused> {
+    call.engine().domain(&call.who, call.id(0)?).await?;
+    Ok(house::empty(&call))
+}
+
+/// `GET /diskprofiles`: one a storage domain, without limits, with the domain's id.
+pub(crate) async fn profiles(call: Call) -> Result<Answer, Refused> {
+    let domains = call.engine().domains(&call.who).await?;
+    house::few(
+        &call,
+        domains.iter().map(|view| profile_of(call.base(), view)).collect(),
+    )
+}
+
+/// `GET /diskprofiles/{profile}`
+pub(crate) async fn profile(call: Call) -> Result<Answer, Refused> {
+    let view = call.engine().domain(&call.who, call.id(0)?).await?;
+    Ok(call.ok(&profile_of(call.base(), &view)))
+}
+
+/// All storage domains, as they look.
+pub(crate) async fn all(call: &Call) -> Result<Vec<model::StorageDomain>, Refused> {
+    let house = call.house().await?;
+    let views = call.engine().domains(&call.who).await?;
+    Ok(views.iter().map(|view| represent(call.base(), &house, view)).collect())
+}
+
+/// The storage domain that a disk in a body names, by id or by name.
+pub(crate) fn named(body: &model::Disk) -> Result<DomainRef, Refused> {
+    let first = body.storage_domains.as_ref().and_then(|domains| domains.first());
+    let Some(domain) = first.or(body.storage_domain.as_deref()) else {
+        return Ok(DomainRef::Default);
+    };
+    match (&domain.head.id, &domain.head.name) {
+        (Some(id), _) => Ok(DomainRef::Id(body_id(id, "storage_domain")?)),
+        (None, Some(name)) => Ok(DomainRef::Name(name.clone())),
+        (None, None) => Err(Refused::incomplete("StorageDomain", &["id|name"], "add")),
+    }
+}
+
+/// A storage domain as an item of a list of references.
+pub(crate) fn reference(base: &str, domain: DomainId) -> model::StorageDomain {
+    model::StorageDomain::of(domain.to_string(), format!("{base}/storagedomains/{domain}"))
+}
+
+/// What a storage domain looks like.
+pub(crate) fn represent(base: &str, house: &House, view: &DomainView) -> model::StorageDomain {
+    let mut domain = reference(base, view.id);
+    domain.head.name = Some(view.name.clone());
+    domain.head.description = Some(String::new());
+    domain.head.comment = Some(String::new());
+    for path in ["disks", "disksnapshots"].iter().chain(EMPTY) {
+        domain.head.add_link(path);
+    }
+    let data_center = &house.data_center.0;
+    model::StorageDomain {
+        available: Some(view.available_bytes),
+        backup: Some(false),
+        block_size: Some(512),
+        committed: Some(view.committed_bytes),
+        discard_after_delete: Some(false),
+        external_status: Some("ok".into()),
+        master: Some(true),
+        status: Some("active".into()),
+        storage: Some(model::HostStorage {
+            address: None,
+            path: Some(view.path.clone()),
+            kind: Some("localfs".into()),
+        }),
+        storage_format: Some("v5".into()),
+        supports_discard: Some(true),
+        kind: Some("data".into()),
+        used: Some(view.used_bytes),
+        wipe_after_delete: Some(false),
+        data_centers: Some(vec![model::DataCenter::of(
+            data_center.as_str(),
+            format!("{base}/datacenters/{data_center}"),
+        )]),
+        ..domain
+    }
+}
+
+fn profile_of(base: &str, view: &DomainView) -> model::DiskProfile {
+    let mut head = Header::new(view.id.to_string(), format!("{base}/diskprofiles/{}", view.id));
+    head.name = Some(view.name.clone());
+    model::DiskProfile {
+        head,
+        storage_domain: model::StorageDomain::reference(
+            view.id.to_string(),
+            format!("{base}/storagedomains/{}", view.id),
+        ),
+    }
+}
+
+/// An image file that belongs to no disk: it has no place of its own yet, so no href.
+fn represent_unregistered(base: &str, domain: DomainId, view: &UnregisteredView) -> model::Disk {
+    let head = Header {
+        id: Some(view.image.to_string()),
+        name: Some(view.image.to_string()),
+        description: Some(view.refused.clone().unwrap_or_default()),
+        ..Header::default()
+    };
+    model::Disk {
+        actual_size: Some(view.actual_bytes),
+        alias: Some(view.image.to_string()),
+        image_id: Some(view.image.to_string()),
+        provisioned_size: Some(view.size_bytes),
+        status: Some(if view.refused.is_some() { "illegal" } else { "ok" }.into()),
+        storage_domains: Some(vec![reference(base, domain)]),
+        ..disk::image(head, view.format)
+    }
+}

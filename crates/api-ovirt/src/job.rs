@@ -1,0 +1,200 @@
+//! Jobs and their steps, and the state of additions that go on in the background.
+
+use crate::{
+    answer::Answer,
+    call::Call,
+    fault::Refused,
+    follow::{Follow, Known, known},
+    list::{self, Key, Listing},
+    search::Searchable,
+};
+use stillpoint_engine::{
+    Fault,
+    view::{Filter, JobView, Page, RunStatus, StepView},
+};
+use stillpoint_types::{FaultCode, JobId, StepId, StepState};
+use stillpoint_wire::{
+    Date,
+    model::{self, Header, Identified},
+};
+
+const FIELDS: &[&str] = &["correlation_id", "id", "description", "status"];
+
+static FOLLOW: &[Known] = &[known("steps", &[])];
+
+impl Searchable for JobView {
+    fn field(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "correlation_id" => self.correlation_id.clone(),
+            "id" => self.id.to_string(),
+            "description" => self.description.clone(),
+            "status" => run_status(self.status).to_owned(),
+            _ => return None,
+        })
+    }
+
+    const TEXTS: &'static [&'static str] = &["description", "correlation_id"];
+}
+
+struct Jobs {
+    filter: Filter,
+    follow: Follow,
+}
+
+impl Listing for Jobs {
+    type View = JobView;
+    type Item = model::Job;
+
+    async fn page(&self, call: &Call, page: Page) -> Result<Vec<JobView>, Fault> {
+        call.engine().jobs(&call.who, &self.filter, &page).await
+    }
+
+    fn key(view: &JobView) -> Option<Key> {
+        Some((view.id.to_string(), view.id.to_string()))
+    }
+
+    async fn show(&self, call: &Call, view: JobView) -> Result<model::Job, Refused> {
+        show(call, &view, &self.follow).await
+    }
+}
+
+/// `GET /jobs`
+pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    let search = call.search(FIELDS)?;
+    let jobs = Jobs {
+        filter: Filter {
+            id: search.only("id").map(str::to_owned),
+            correlation_id: search
+                .only("correlation_id")
+                .filter(|id| !id.contains('*'))
+                .map(str::to_owned),
+            ..Filter::default()
+        },
+        follow: call.follow(FOLLOW)?,
+    };
+    list::answer(call, jobs, search).await
+}
+
+/// `GET /jobs/{job}`
+pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW)?;
+    let view = call.engine().job(&call.who, call.id(0)?).await?;
+    Ok(call.ok(&show(&call, &view, &follow).await?))
+}
+
+/// `GET /jobs/{job}/steps`
+pub(crate) async fn steps(call: Call) -> Result<Answer, Refused> {
+    let job = call.id(0)?;
+    Ok(call.items(&shown_steps(&call, job).await?))
+}
+
+/// `GET /jobs/{job}/steps/{step}`
+pub(crate) async fn step(call: Call) -> Result<Answer, Refused> {
+    let (job, step): (JobId, StepId) = (call.id(0)?, call.id(1)?);
+    let views = call.engine().steps(&call.who, job).await?;
+    let view = views.iter().find(|view| view.id == step);
+    let view = view.ok_or_else(|| Refused::not_found(&step.to_string()))?;
+    Ok(call.ok(&represent_step(call.base(), view)))
+}
+
+/// `GET <what was added>/creation_status/{job}`
+pub(crate) async fn creation(call: Call) -> Result<Answer, Refused> {
+    let last = call.visit.given.len().saturating_sub(1);
+    let view = call.engine().job(&call.who, call.id(last)?).await?;
+    let place = match &call.visit.given[..last] {
+        [vm, other] => call
+            .visit
+            .route
+            .pattern
+            .replacen("{vm}", vm, 1)
+            .replacen("{snapshot}", other, 1)
+            .replacen("{disk}", other, 1),
+        [one] => call
+            .visit
+            .route
+            .pattern
+            .replacen("{vm}", one, 1)
+            .replacen("{disk}", one, 1),
+        _ => String::new(),
+    };
+    let href = format!("{}{}", call.base(), place.replace("{job}", &view.id.to_string()));
+    let failure = view.failure.as_deref();
+    Ok(call.ok(&model::Creation {
+        head: Header::new(view.id.to_string(), href),
+        fault: failure.map(|text| Refused::from(Fault::new(FaultCode::Hypervisor, text)).represent()),
+        status: Some(
+            match view.status {
+                RunStatus::Started => "in_progress",
+                RunStatus::Finished => "complete",
+                RunStatus::Failed => "failed",
+            }
+            .into(),
+        ),
+    }))
+}
+
+async fn show(call: &Call, view: &JobView, follow: &Follow) -> Result<model::Job, Refused> {
+    let mut job = represent(call.base(), view);
+    if follow.below("steps").is_some() {
+        job.steps = Some(shown_steps(call, view.id).await?);
+    }
+    Ok(job)
+}
+
+async fn shown_steps(call: &Call, job: JobId) -> Result<Vec<model::Step>, Refused> {
+    let views = call.engine().steps(&call.who, job).await?;
+    Ok(views.iter().map(|view| represent_step(call.base(), view)).collect())
+}
+
+fn run_status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Started => "started",
+        RunStatus::Finished => "finished",
+        RunStatus::Failed => "failed",
+    }
+}
+
+fn represent(base: &str, view: &JobView) -> model::Job {
+    let mut head = Header::new(view.id.to_string(), format!("{base}/jobs/{}", view.id));
+    head.description = Some(view.description.clone());
+    head.comment = view.failure.clone();
+    head.add_link("steps");
+    model::Job {
+        head,
+        auto_cleared: Some(true),
+        end_time: view.ended_at.map(Date),
+        external: Some(false),
+        last_updated: Some(Date(view.updated_at)),
+        start_time: Some(Date(view.started_at)),
+        status: Some(run_status(view.status).into()),
+        owner: model::User::reference(view.owner.to_string(), format!("{base}/users/{}", view.owner)),
+        steps: None,
+    }
+}
+
+fn represent_step(base: &str, view: &StepView) -> model::Step {
+    let job = format!("{base}/jobs/{}", view.job);
+    let mut head = Header::new(view.id.to_string(), format!("{job}/steps/{}", view.id));
+    head.description = Some(view.description.clone());
+    model::Step {
+        head,
+        end_time: view.ended_at.map(Date),
+        external: Some(false),
+        number: i32::try_from(view.number).ok(),
+        progress: Some(i32::from(view.progress)),
+        start_time: view.started_at.map(Date),
+        status: Some(
+            match view.state {
+                StepState::Pending => "unknown",
+                StepState::Started => "started",
+                StepState::Done => "finished",
+                StepState::Failed => "failed",
+                StepState::Undone => "aborted",
+            }
+            .into(),
+        ),
+        kind: Some("executing".into()),
+        job: model::Job::reference(view.job.to_string(), job),
+        ..model::Step::default()
+    }
+}

@@ -1,0 +1,87 @@
+//! Users, as far as a client may see them.
+
+use crate::{
+    answer::Answer,
+    call::Call,
+    fault::Refused,
+    login,
+    search::{Search, Searchable},
+};
+use stillpoint_auth::UserView;
+use stillpoint_types::UserId;
+use stillpoint_wire::model::{self, Header};
+
+const FIELDS: &[&str] = &["name", "usrname", "id"];
+/// Users that are asked for at once.
+const PAGE_ITEMS: u32 = 100;
+
+impl Searchable for UserView {
+    fn field(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "name" => self.name.clone(),
+            "usrname" => self.full_name.clone(),
+            "id" => self.id.to_string(),
+            _ => return None,
+        })
+    }
+
+    const TEXTS: &'static [&'static str] = &["usrname"];
+}
+
+/// `GET /users`. Users are the few people who operate the installation: the list is made whole.
+pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    call.follow(&[])?;
+    let search = call.search(FIELDS)?;
+    let mut shown = Vec::new();
+    each_page(&call, |page| {
+        let found = page.iter().filter(|view| search.finds(*view));
+        shown.extend(found.map(|view| represent(call.base(), view)));
+    })
+    .await?;
+    Ok(call.items(&paged(&call, &search, shown)))
+}
+
+fn paged(call: &Call, search: &Search, shown: Vec<model::User>) -> Vec<model::User> {
+    let (skip, take) = search.window(call.params().max(), shown.len());
+    shown.into_iter().skip(skip).take(take).collect()
+}
+
+/// `GET /users/{user}`
+pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    let id: UserId = call.id(0)?;
+    let view = call.auth().user(&call.who, id).await.map_err(login::refused)?;
+    let view = view.ok_or_else(|| Refused::not_found(&id.to_string()))?;
+    Ok(call.ok(&represent(call.base(), &view)))
+}
+
+/// How many users the caller can see.
+pub(crate) async fn count(call: &Call) -> Result<usize, Refused> {
+    let mut count = 0;
+    each_page(call, |page| count += page.len()).await?;
+    Ok(count)
+}
+
+async fn each_page(call: &Call, mut f: impl FnMut(&[UserView])) -> Result<(), Refused> {
+    let mut last: Option<UserView> = None;
+    loop {
+        let page = call.auth().users(&call.who, last.as_ref(), PAGE_ITEMS).await;
+        let page = page.map_err(login::refused)?;
+        f(&page);
+        match page.last() {
+            Some(end) if last.as_ref() != Some(end) => last = Some(end.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn represent(base: &str, view: &UserView) -> model::User {
+    let mut head = Header::new(view.id.to_string(), format!("{base}/users/{}", view.id));
+    head.name = Some(view.name.clone());
+    model::User {
+        head,
+        namespace: Some("*".into()),
+        principal: Some(view.name.clone()),
+        user_name: Some(view.full_name.clone()),
+        ..model::User::default()
+    }
+}

@@ -1,0 +1,461 @@
+//! Virtual machines: what they look like, and what can be asked of them.
+
+use crate::{
+    answer::Answer,
+    attachment,
+    call::{Call, body_id},
+    fault::Refused,
+    follow::{Follow, Known, known},
+    house,
+    list::{self, Key, Listing},
+    nic, ovf,
+    search::{Search, Searchable},
+    snapshot,
+};
+use std::{sync::Arc, time::Duration};
+use stillpoint_engine::{
+    Fault,
+    command::{CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
+    config::{SnapshotConfig, VmConfig},
+    view::{Filter, House, Page, VmView},
+};
+use stillpoint_types::{VmId, VmStatus};
+use stillpoint_wire::{
+    Date,
+    model::{self, Header, Identified, Link},
+};
+
+/// How long an action waits for its job before the answer is 202.
+const ACTION_WAIT: Duration = Duration::from_secs(30);
+/// How long it waits when the client sent `<async>false</async>`.
+const ACTION_WAIT_LONG: Duration = Duration::from_secs(600);
+
+const FIELDS: &[&str] = &[
+    "name",
+    "id",
+    "description",
+    "comment",
+    "status",
+    "type",
+    "os",
+    "cluster",
+    "datacenter",
+];
+
+/// What can be followed from a VM.
+pub(crate) static FOLLOW: &[Known] = &[
+    known("diskattachments", attachment::FOLLOW),
+    known("snapshots", snapshot::FOLLOW),
+    known("nics", &[]),
+    known("cdroms", &[]),
+    known("tags", &[]),
+    known("permissions", &[]),
+    known("statistics", &[]),
+    known("cluster", house::FOLLOW_CLUSTER),
+    known("host", house::FOLLOW_HOST),
+    known("template", &[]),
+];
+
+/// Sub-collections of a VM that have nothing in them, or whose things are not modelled.
+pub(crate) const EMPTY: &[&str] = &[
+    "affinitylabels",
+    "applications",
+    "cdroms",
+    "graphicsconsoles",
+    "hostdevices",
+    "numanodes",
+    "permissions",
+    "reporteddevices",
+    "sessions",
+    "statistics",
+    "tags",
+    "watchdogs",
+];
+
+/// A VM beside the surroundings, for searches that name them.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    view: VmView,
+    house: Arc<House>,
+}
+
+impl Searchable for Found {
+    fn field(&self, name: &str) -> Option<String> {
+        let config = &self.view.config;
+        Some(match name {
+            "name" => config.name.clone(),
+            "id" => self.view.id.to_string(),
+            "description" => config.description.clone(),
+            "comment" => config.comment.clone(),
+            "status" => self.view.status.to_string(),
+            "type" => config.vm_type.clone(),
+            "os" => config.os_type.clone(),
+            "cluster" => self.house.cluster.1.clone(),
+            "datacenter" => self.house.data_center.1.clone(),
+            _ => return None,
+        })
+    }
+}
+
+struct Vms {
+    filter: Filter,
+    house: Arc<House>,
+    follow: Follow,
+}
+
+impl Listing for Vms {
+    type View = Found;
+    type Item = model::Vm;
+
+    async fn page(&self, call: &Call, page: Page) -> Result<Vec<Found>, Fault> {
+        let views = call.engine().vms(&call.who, &self.filter, &page).await?;
+        let house = &self.house;
+        Ok(views
+            .into_iter()
+            .map(|view| Found {
+                view,
+                house: Arc::clone(house),
+            })
+            .collect())
+    }
+
+    fn key(found: &Found) -> Option<Key> {
+        Some((found.view.config.name.clone(), found.view.id.to_string()))
+    }
+
+    async fn show(&self, call: &Call, found: Found) -> Result<model::Vm, Refused> {
+        show(call, &self.house, &found.view, &self.follow).await
+    }
+}
+
+/// What the core can narrow a search down by itself.
+pub(crate) fn filter(search: &Search) -> Filter {
+    Filter {
+        name: search.only("name").map(str::to_owned),
+        id: search.only("id").map(str::to_owned),
+        case_sensitive: search.case_sensitive,
+        ..Filter::default()
+    }
+}
+
+/// `GET /vms`
+pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    let search = call.search(FIELDS)?;
+    let vms = Vms {
+        filter: filter(&search),
+        follow: call.follow(FOLLOW)?,
+        house: Arc::new(call.house().await?),
+    };
+    list::answer(call, vms, search).await
+}
+
+/// `GET /vms/{vm}`
+pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW)?;
+    let vm = call.id(0)?;
+    let view = call.engine().vm(&call.who, vm).await?;
+    let shown = show(&call, &call.house().await?, &view, &follow).await?;
+    Ok(call.ok(&shown))
+}
+
+/// `POST /vms`
+pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
+    let body: model::Vm = call.read()?;
+    if body.head.name.as_deref().unwrap_or_default().is_empty() {
+        return Err(Refused::incomplete("Vm", &["name"], "add"));
+    }
+    if body.initialization.as_ref().is_some_and(|i| i.configuration.is_some()) || body.snapshots.is_some() {
+        return Err(Refused::unsupported(
+            "Making a VM from a document or from a snapshot is not supported by this version",
+        ));
+    }
+    let house = call.house().await?;
+    house::check_template(body.template.as_deref())?;
+    house::check_cluster(body.cluster.as_deref(), &house)?;
+    let nics = body.nics.as_deref().unwrap_or_default();
+    let command = CreateVm {
+        nics: nics.iter().map(nic::fields).collect(),
+        fields: fields(&body)?,
+    };
+    let accepted = call.engine().create_vm(&call.who, call.origin(), command).await?;
+    let job = call.settle(&accepted).await?;
+    let view = call.engine().vm(&call.who, accepted.id).await?;
+    Ok(call.added(represent(call.base(), &house, &view), job))
+}
+
+/// `PUT /vms/{vm}`
+pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
+    let vm: VmId = call.id(0)?;
+    let body: model::Vm = call.read()?;
+    if let Some(id) = &body.head.id
+        && body_id::<VmId>(id, "vm")? != vm
+    {
+        return Err(Refused::immutable("id"));
+    }
+    let command = UpdateVm {
+        vm,
+        fields: fields(&body)?,
+    };
+    let accepted = call.engine().update_vm(&call.who, call.origin(), command).await?;
+    call.acted(accepted.job, ACTION_WAIT).await?;
+    let view = call.engine().vm(&call.who, vm).await?;
+    Ok(call.ok(&represent(call.base(), &call.house().await?, &view)))
+}
+
+/// `DELETE /vms/{vm}`
+pub(crate) async fn remove(call: Call) -> Result<Answer, Refused> {
+    let command = DeleteVm {
+        vm: call.id(0)?,
+        detach_only: call.params().flag("detach_only").unwrap_or(false),
+    };
+    let accepted = call.engine().delete_vm(&call.who, call.origin(), command).await?;
+    Ok(call.removed(accepted.job))
+}
+
+/// `POST /vms/{vm}/start`
+pub(crate) async fn start(call: Call) -> Result<Answer, Refused> {
+    let vm = call.id(0)?;
+    let action: model::Action = call.read()?;
+    let once = action.vm.as_ref().is_some_and(|vm| **vm != model::Vm::default());
+    if once || action.use_cloud_init == Some(true) || action.use_sysprep == Some(true) {
+        return Err(Refused::unsupported(
+            "Starting once with another configuration is not supported by this version",
+        ));
+    }
+    let command = StartVm {
+        vm,
+        paused: action.pause.unwrap_or(false),
+    };
+    let accepted = call.engine().start_vm(&call.who, call.origin(), command).await?;
+    call.acted(accepted.job, patience(&action)).await
+}
+
+/// `POST /vms/{vm}/stop`
+pub(crate) async fn stop(call: Call) -> Result<Answer, Refused> {
+    let vm = call.id(0)?;
+    let action: model::Action = call.read()?;
+    let accepted = call.engine().stop_vm(&call.who, call.origin(), StopVm { vm }).await?;
+    call.acted(accepted.job, patience(&action)).await
+}
+
+/// `POST /vms/{vm}/shutdown`
+pub(crate) async fn shutdown(call: Call) -> Result<Answer, Refused> {
+    let vm = call.id(0)?;
+    let action: model::Action = call.read()?;
+    let accepted = call
+        .engine()
+        .shutdown_vm(&call.who, call.origin(), ShutdownVm { vm })
+        .await?;
+    call.acted(accepted.job, patience(&action)).await
+}
+
+/// How long an action may block, as its `async` element says.
+fn patience(action: &model::Action) -> Duration {
+    match action.run_async {
+        Some(true) => Duration::ZERO,
+        Some(false) => ACTION_WAIT_LONG,
+        None => ACTION_WAIT,
+    }
+}
+
+/// `GET /vms/{vm}/<one of EMPTY>`
+pub(crate) async fn nothing(call: Call) -> Result<Answer, Refused> {
+    let vm = call.id(0)?;
+    call.engine().vm(&call.who, vm).await?;
+    Ok(house::empty(&call))
+}
+
+fn fields(body: &model::Vm) -> Result<VmFields, Refused> {
+    let topology = body.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    let os = body.os.as_ref();
+    Ok(VmFields {
+        name: body.head.name.clone(),
+        description: body.head.description.clone(),
+        comment: body.head.comment.clone(),
+        memory_bytes: body.memory,
+        memory_guaranteed_bytes: body.memory_policy.as_ref().and_then(|policy| policy.guaranteed),
+        sockets: count(topology.and_then(|t| t.sockets), "sockets")?,
+        cores: count(topology.and_then(|t| t.cores), "cores")?,
+        threads: count(topology.and_then(|t| t.threads), "threads")?,
+        os_type: os.and_then(|os| os.kind.clone()),
+        kernel: os.and_then(|os| os.kernel.clone()),
+        initrd: os.and_then(|os| os.initrd.clone()),
+        cmdline: os.and_then(|os| os.cmdline.clone()),
+        vm_type: body.kind.clone(),
+        delete_protected: body.delete_protected,
+    })
+}
+
+fn count(value: Option<i32>, what: &str) -> Result<Option<u32>, Refused> {
+    value
+        .map(|number| {
+            u32::try_from(number)
+                .map_err(|_negative| Refused::invalid_value(format!("{number} is not a valid number of {what}")))
+        })
+        .transpose()
+}
+
+/// A VM with what shall be inlined, and with its document if the full representation is wanted.
+async fn show(call: &Call, house: &House, view: &VmView, follow: &Follow) -> Result<model::Vm, Refused> {
+    let mut vm = represent(call.base(), house, view);
+    if call.all_content() {
+        vm.initialization = Some(ovf::initialization(document(call, house, view).await?));
+    }
+    if let Some(below) = follow.below("diskattachments") {
+        let views = call.engine().attachments(&call.who, view.id).await?;
+        let mut shown = Vec::with_capacity(views.len());
+        for attachment in &views {
+            shown.push(attachment::show(call, attachment, below).await?);
+        }
+        vm.disk_attachments = Some(shown);
+    }
+    if let Some(below) = follow.below("snapshots") {
+        let views = call.engine().snapshots(&call.who, view.id).await?;
+        let mut shown = Vec::with_capacity(views.len());
+        for snapshot in &views {
+            shown.push(snapshot::show(call, snapshot, below).await?);
+        }
+        vm.snapshots = Some(shown);
+    }
+    if follow.below("nics").is_some() {
+        let place = format!("{}/vms/{}", call.base(), view.id);
+        vm.nics = Some(nic::represent_all(call.base(), &place, house, &view.config));
+    }
+    if let Some(below) = follow.below("cluster") {
+        vm.cluster = Some(Box::new(house::cluster(call.base(), house, below)));
+    }
+    if let (Some(below), Some(_)) = (follow.below("host"), &vm.host) {
+        vm.host = Some(Box::new(house::host(call.base(), house, below)));
+    }
+    if follow.below("template").is_some() {
+        vm.template = Some(Box::new(house::blank_template(call.base(), house)));
+    }
+    for (name, empty) in [("cdroms", &mut vm.cdroms)] {
+        *empty = follow.below(name).map(|_| Vec::new());
+    }
+    vm.tags = follow.below("tags").map(|_| Vec::new());
+    vm.permissions = follow.below("permissions").map(|_| Vec::new());
+    vm.statistics = follow.below("statistics").map(|_| Vec::new());
+    Ok(vm)
+}
+
+/// The VM as a document, as it is now.
+async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, Refused> {
+    let mut attachments = Vec::new();
+    let mut active = None;
+    for attachment in call.engine().attachments(&call.who, view.id).await? {
+        let images = call
+            .engine()
+            .disk_snapshots(&call.who, attachment.disk.id, true)
+            .await?;
+        let image = images.into_iter().find(|image| image.active);
+        active = active.or(image.as_ref().and_then(|image| image.snapshot));
+        attachments.push(attachment::as_config(&attachment, image.and_then(|image| image.parent)));
+    }
+    let record = SnapshotConfig {
+        vm: view.id,
+        config: view.config.clone(),
+        attachments,
+        created_at: view.created_at,
+        generation: 0,
+    };
+    Ok(ovf::document(&ovf::Subject {
+        record: &record,
+        snapshot: active,
+        house,
+        generation: None,
+        now: stillpoint_types::now_micros(),
+    }))
+}
+
+/// What a VM looks like.
+pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
+    let mut head = Header::new(view.id.to_string(), format!("{base}/vms/{}", view.id));
+    for action in ["shutdown", "start", "stop"] {
+        head.add_action(action);
+    }
+    head.add_link("diskattachments");
+    head.add_link("nics");
+    head.add_link("snapshots");
+    for path in EMPTY {
+        head.add_link(path);
+    }
+    head.link.sort_by(|a: &Link, b: &Link| a.rel.cmp(&b.rel));
+    let running = !matches!(view.status, VmStatus::Down | VmStatus::Suspended);
+    let (cluster, host) = (&house.cluster.0, &house.host.0);
+    let blank = house::ZERO;
+    model::Vm {
+        creation_time: Some(Date(view.created_at)),
+        cluster: model::Cluster::reference(cluster.as_str(), format!("{base}/clusters/{cluster}")),
+        has_illegal_images: Some(false),
+        next_run_configuration_exists: Some(false),
+        run_once: Some(false),
+        start_time: view.started_at.map(Date),
+        status: Some(view.status.to_string()),
+        status_detail: Some(view.status_detail.clone()).filter(|detail| !detail.is_empty()),
+        stop_time: view.stopped_at.map(Date),
+        host: running
+            .then(|| model::Host::reference(host.as_str(), format!("{base}/hosts/{host}")))
+            .flatten(),
+        original_template: model::Template::reference(blank, format!("{base}/templates/{blank}")),
+        template: model::Template::reference(blank, format!("{base}/templates/{blank}")),
+        ..configured(head, &view.config)
+    }
+}
+
+/// What a VM's configuration looks like, now or as a snapshot keeps it.
+pub(crate) fn configured(mut head: Header, config: &VmConfig) -> model::Vm {
+    head.name = Some(config.name.clone());
+    head.description = Some(config.description.clone());
+    head.comment = Some(config.comment.clone());
+    let number = |value: u32| i32::try_from(value).ok();
+    model::Vm {
+        head,
+        bios: Some(model::Bios {
+            boot_menu: Some(model::BootMenu { enabled: Some(false) }),
+            kind: Some(bios(&config.machine).into()),
+        }),
+        cpu: Some(model::Cpu {
+            architecture: Some("x86_64".into()),
+            topology: Some(model::CpuTopology {
+                cores: number(config.cores),
+                sockets: number(config.sockets),
+                threads: number(config.threads),
+            }),
+            kind: None,
+        }),
+        delete_protected: Some(config.delete_protected),
+        memory: Some(config.memory_bytes),
+        memory_policy: Some(model::MemoryPolicy {
+            ballooning: Some(false),
+            guaranteed: Some(config.memory_guaranteed_bytes),
+            max: Some(config.memory_bytes),
+        }),
+        origin: Some("ovirt".into()),
+        os: Some(model::OperatingSystem {
+            boot: Some(model::Boot {
+                devices: Some(model::BootDevices {
+                    device: vec!["hd".into()],
+                }),
+            }),
+            cmdline: config.cmdline.clone(),
+            initrd: config.initrd.clone(),
+            kernel: config.kernel.clone(),
+            kind: Some(config.os_type.clone()),
+            version: None,
+        }),
+        start_paused: Some(false),
+        stateless: Some(false),
+        kind: Some(config.vm_type.clone()),
+        ..model::Vm::default()
+    }
+}
+
+/// The firmware's name for a QEMU machine type.
+pub(crate) fn bios(machine: &str) -> &'static str {
+    if machine.contains("i440fx") {
+        "i440fx_sea_bios"
+    } else {
+        "q35_sea_bios"
+    }
+}
