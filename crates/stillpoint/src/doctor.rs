@@ -47,7 +47,11 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     qemu(&mut report).await?;
     userfaultfd(&mut report);
     directory(&mut report, &data_dir).await;
-    Ok(if report.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.bad == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn qemu(report: &mut Report) -> Result<(), Failure> {
@@ -64,13 +68,24 @@ async fn qemu(report: &mut Report) -> Result<(), Failure> {
                 report.say(Verdict::Note, &sentence, Some(remedy));
             }
         }
-        Err(error) => report.say(Verdict::Bad, &error.chain(), Some("apt-get install qemu-system-x86 qemu-utils")),
+        Err(error) => report.say(
+            Verdict::Bad,
+            &error.chain(),
+            Some("apt-get install qemu-system-x86 qemu-utils"),
+        ),
     }
     for tool in ["qemu-img", "qemu-storage-daemon"] {
-        let found = ["/usr/local/bin", "/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(tool)).find(|p| p.exists());
+        let found = ["/usr/local/bin", "/usr/bin", "/bin"]
+            .iter()
+            .map(|dir| Path::new(dir).join(tool))
+            .find(|p| p.exists());
         match found {
             Some(path) => report.say(Verdict::Good, &format!("{tool}: {}", path.display()), None),
-            None => report.say(Verdict::Bad, &format!("{tool} is missing"), Some("apt-get install qemu-utils qemu-system-common")),
+            None => report.say(
+                Verdict::Bad,
+                &format!("{tool} is missing"),
+                Some("apt-get install qemu-utils qemu-system-common"),
+            ),
         }
     }
     Ok(())
@@ -81,7 +96,11 @@ fn userfaultfd(report: &mut Report) {
     let allowed = rustix::process::geteuid().is_root()
         || std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").is_ok_and(|text| text.trim() == "1");
     if allowed {
-        report.say(Verdict::Good, "memory can be saved while guests run (userfaultfd)", None);
+        report.say(
+            Verdict::Good,
+            "memory can be saved while guests run (userfaultfd)",
+            None,
+        );
     } else {
         let remedy = "Snapshots with memory stop the guest until its memory is written. Run as root, or: \
                       sysctl vm.unprivileged_userfaultfd=1";
@@ -94,25 +113,45 @@ async fn directory(report: &mut Report, data_dir: &Path) {
     // The nearest directory that is there: the data directory may still have to be made.
     let there: Option<PathBuf> = data_dir.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned);
     let Some(there) = there else {
-        return report.say(Verdict::Bad, &format!("data directory {shown} cannot be made"), Some("choose another: --data-dir"));
+        return report.say(
+            Verdict::Bad,
+            &format!("data directory {shown} cannot be made"),
+            Some("choose another: --data-dir"),
+        );
     };
     if rustix::fs::access(&there, rustix::fs::Access::WRITE_OK).is_err() {
         let remedy = "run as its owner, or choose another: --data-dir";
-        report.say(Verdict::Bad, &format!("data directory {shown} is not writable"), Some(remedy));
+        report.say(
+            Verdict::Bad,
+            &format!("data directory {shown} is not writable"),
+            Some(remedy),
+        );
     }
     match LocalImages::new("qemu-img").space(&there).await {
         Ok(space) if space.available_bytes >= SPACE_WANTED_BYTES => {
-            report.say(Verdict::Good, &format!("{} GiB free for {shown}", space.available_bytes >> 30), None);
+            report.say(
+                Verdict::Good,
+                &format!("{} GiB free for {shown}", space.available_bytes >> 30),
+                None,
+            );
         }
         Ok(space) => {
             let text = format!("only {} MiB free for {shown}", space.available_bytes >> 20);
-            report.say(Verdict::Note, &text, Some("guests stop when their storage is full: make room"));
+            report.say(
+                Verdict::Note,
+                &text,
+                Some("guests stop when their storage is full: make room"),
+            );
         }
         Err(error) => report.say(Verdict::Bad, &error.chain(), None),
     }
     match std::fs::read_to_string(data_dir.join("lock")) {
         Ok(pid) if Path::new("/proc").join(pid.trim()).exists() => {
-            report.say(Verdict::Note, &format!("a daemon runs on {shown} (process {})", pid.trim()), None);
+            report.say(
+                Verdict::Note,
+                &format!("a daemon runs on {shown} (process {})", pid.trim()),
+                None,
+            );
         }
         _ => report.say(Verdict::Good, &format!("no daemon runs on {shown}"), None),
     }

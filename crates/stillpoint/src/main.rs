@@ -21,13 +21,19 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { code: 1, message: format!("{:#}", error.into()) }
+        Self {
+            code: 1,
+            message: format!("{:#}", error.into()),
+        }
     }
 }
 

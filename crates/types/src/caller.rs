@@ -54,12 +54,6 @@ impl Caller {
         }
     }
 
-    /// The projects whose things this caller sees; `None`: all of them.
-    #[must_use]
-    pub fn visible_projects(&self) -> Option<Vec<ProjectId>> {
-        (!self.is_admin).then(|| self.roles.iter().map(|(project, _)| *project).collect())
-    }
-
     /// The role that was granted in that project. An administrator needs none, and may have none.
     #[must_use]
     pub fn role_in(&self, project: ProjectId) -> Option<Role> {

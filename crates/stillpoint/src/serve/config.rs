@@ -58,9 +58,13 @@ pub(crate) fn default_data_dir() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/stillpoint"));
     }
-    let base = std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    let base = base.or_else(home).ok_or_else(|| Failure::new(2, "neither XDG_DATA_HOME nor HOME is set; give --data-dir"))?;
+    let base = base
+        .or_else(home)
+        .ok_or_else(|| Failure::new(2, "neither XDG_DATA_HOME nor HOME is set; give --data-dir"))?;
     Ok(base.join("stillpoint"))
 }
 
@@ -93,8 +97,17 @@ impl Config {
             listen,
             tls,
             bootstrap: options.bootstrap.or(file.bootstrap),
-            public_url: options.public_url.or(file.public_url).map(|url| public_url(&url)).transpose()?,
-            default_api: choice("default-api", options.default_api, file.default_api.as_deref(), ApiChoice::V4)?,
+            public_url: options
+                .public_url
+                .or(file.public_url)
+                .map(|url| public_url(&url))
+                .transpose()?,
+            default_api: choice(
+                "default-api",
+                options.default_api,
+                file.default_api.as_deref(),
+                ApiChoice::V4,
+            )?,
             accel: choice("accel", options.accel, file.accel.as_deref(), AccelChoice::Auto)?,
             log: choice("log", options.log, file.log.as_deref(), LogChoice::Text)?,
             boot_dirs: file.boot_dirs,
@@ -112,7 +125,9 @@ impl Config {
     /// The URL that clients reach the daemon under.
     pub(crate) fn public_url(&self, address: SocketAddr, is_tls: bool) -> String {
         let scheme = if is_tls { "https" } else { "http" };
-        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
+        self.public_url
+            .clone()
+            .unwrap_or_else(|| format!("{scheme}://{address}"))
     }
 
     /// Host of the public URL, for the certificate.
@@ -129,10 +144,15 @@ impl Config {
 
 fn public_url(given: &str) -> Result<String, Failure> {
     let trimmed = given.trim_end_matches('/');
-    let rest = trimmed.strip_prefix("http://").or_else(|| trimmed.strip_prefix("https://"));
+    let rest = trimmed
+        .strip_prefix("http://")
+        .or_else(|| trimmed.strip_prefix("https://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(['/', ' ', '"', '<', '@']) => Ok(trimmed.to_owned()),
-        _ => Err(Failure::new(2, format!("--public-url {given:?}: give a URL such as https://kvm1.example.com:8443"))),
+        _ => Err(Failure::new(
+            2,
+            format!("--public-url {given:?}: give a URL such as https://kvm1.example.com:8443"),
+        )),
     }
 }
 
@@ -146,9 +166,10 @@ fn tls(given: Option<&str>, ip: IpAddr) -> Result<Tls, Failure> {
             format!("plain HTTP on {ip} would show passwords to the network: use --tls auto, or listen on 127.0.0.1"),
         )),
         Some(files) => match files.split_once(',') {
-            Some((certificate, key)) if !certificate.is_empty() && !key.is_empty() => {
-                Ok(Tls::Files { certificate: certificate.into(), key: key.into() })
-            }
+            Some((certificate, key)) if !certificate.is_empty() && !key.is_empty() => Ok(Tls::Files {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
             _ => Err(Failure::new(2, format!("--tls {files:?}: give off, auto, or CERT,KEY"))),
         },
     }
@@ -183,7 +204,11 @@ mod tests {
         std::fs::write(&path, "listen = \"127.0.0.1:9\"\nlitsen = 1\n").unwrap();
         let failure = with(&["--config", path.to_str().unwrap()]).unwrap_err();
         assert_eq!(failure.code, 2);
-        assert!(failure.message.contains("litsen") && failure.message.contains("line 2"), "{}", failure.message);
+        assert!(
+            failure.message.contains("litsen") && failure.message.contains("line 2"),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]
@@ -202,7 +227,10 @@ mod tests {
             ("http://10.0.0.1", "10.0.0.1"),
             ("https://[fd00::1]:1", "fd00::1"),
         ] {
-            assert_eq!(with(&["--public-url", url]).unwrap().public_host().as_deref(), Some(host));
+            assert_eq!(
+                with(&["--public-url", url]).unwrap().public_host().as_deref(),
+                Some(host)
+            );
         }
         for bad in ["kvm1", "ftp://x", "https://", "https://a/b", "https://a@b"] {
             assert!(with(&["--public-url", bad]).is_err(), "{bad}");

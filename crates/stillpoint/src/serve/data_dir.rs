@@ -21,7 +21,13 @@ pub(crate) struct DataDirLock {
 /// Exit code 4 when another daemon holds it, 2 when the directory cannot be made or written.
 pub(crate) fn take(dir: &Path) -> Result<DataDirLock, Failure> {
     let told = |what: &str, error: std::io::Error| {
-        Failure::new(2, format!("data directory {}: {what}: {error}; choose another with --data-dir", dir.display()))
+        Failure::new(
+            2,
+            format!(
+                "data directory {}: {what}: {error}; choose another with --data-dir",
+                dir.display()
+            ),
+        )
     };
     let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     make(dir).map_err(|error| told("cannot be made", error))?;
@@ -29,7 +35,10 @@ pub(crate) fn take(dir: &Path) -> Result<DataDirLock, Failure> {
         make(&dir.join(part)).map_err(|error| told(part, error))?;
     }
     // The directory holds keys and disks: whatever made it, only its owner may look inside.
-    let mode = std::fs::metadata(dir).map_err(|error| told("cannot be read", error))?.permissions().mode();
+    let mode = std::fs::metadata(dir)
+        .map_err(|error| told("cannot be read", error))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         let private = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(dir, private).map_err(|error| told("cannot be made private", error))?;

@@ -16,7 +16,10 @@ async fn ready(State(engine): State<Engine>) -> impl IntoResponse {
         Ok(()) => (StatusCode::OK, "ok\n"),
         Err(fault) => {
             tracing::error!(fault = fault.log_chain(), "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the catalogue does not answer; see the log\n")
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the catalogue does not answer; see the log\n",
+            )
         }
     }
 }

@@ -33,7 +33,10 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
             3,
             format!("{address} is taken by another program: stop it, or choose another address with --listen"),
         ),
-        _ => Failure::new(2, format!("cannot listen on {address}: {error}; choose another address with --listen")),
+        _ => Failure::new(
+            2,
+            format!("cannot listen on {address}: {error}; choose another address with --listen"),
+        ),
     })
 }
 
@@ -48,7 +51,9 @@ pub(crate) async fn serve(
     let (seats, connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), TaskTracker::new());
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { break };
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+            break;
+        };
         let (stream, peer) = tokio::select! {
             () = stopping.cancelled() => break,
             accepted = listener.accept() => match accepted {
@@ -98,7 +103,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(HEAD_MAX_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_MAX_BYTES);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {

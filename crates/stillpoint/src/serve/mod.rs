@@ -35,26 +35,44 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         return Err(Failure::new(2, text));
     }
     let _lock = data_dir::take(&config.data_dir)?;
-    let bootstrap = config.bootstrap.as_deref().map(Bootstrap::load).transpose().map_err(configuration)?;
+    let bootstrap = config
+        .bootstrap
+        .as_deref()
+        .map(Bootstrap::load)
+        .transpose()
+        .map_err(configuration)?;
     let listener = listen::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let certificate = tls::prepare(&config, address.ip())?;
 
-    let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel())).await.map_err(|error| {
-        let code = if error.kind == DriverErrorKind::Unsupported { 5 } else { 1 };
-        Failure::new(code, error.chain())
-    })?;
+    let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
+        .await
+        .map_err(|error| {
+            let code = if error.kind == DriverErrorKind::Unsupported {
+                5
+            } else {
+                1
+            };
+            Failure::new(code, error.chain())
+        })?;
     tracing::info!("{sentence}");
     let store = open_store(&config.data_dir).await?;
     let auth = Auth::open(store.clone(), &config.data_dir.join("keys").join("secret.key")).await?;
     apply_users(&auth, bootstrap.as_ref(), &config.data_dir).await?;
-    let engine = Engine::open(store.clone(), Arc::new(qemu), Arc::new(LocalImages::new("qemu-img")), engine_options(&config))
-        .await
-        .map_err(|fault| Failure::new(1, fault.log_chain()))?;
+    let engine = Engine::open(
+        store.clone(),
+        Arc::new(qemu),
+        Arc::new(LocalImages::new("qemu-img")),
+        engine_options(&config),
+    )
+    .await
+    .map_err(|fault| Failure::new(1, fault.log_chain()))?;
 
     let url = config.public_url(address, certificate.is_some());
-    let settings =
-        Settings { public_url: url.clone(), certificates: certificate.as_ref().map(tls::Certificate::to_give_away) };
+    let settings = Settings {
+        public_url: url.clone(),
+        certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
+    };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let router = health::router(engine.clone()).fallback_service(ovirt);
     let stopping = CancellationToken::new();
@@ -75,14 +93,21 @@ fn configuration(error: impl Into<anyhow::Error>) -> Failure {
 }
 
 fn engine_options(config: &Config) -> Options {
-    Options { boot_dirs_allowed: config.boot_dirs.clone(), ..Options::in_data_dir(&config.data_dir) }
+    Options {
+        boot_dirs_allowed: config.boot_dirs.clone(),
+        ..Options::in_data_dir(&config.data_dir)
+    }
 }
 
 async fn open_store(data_dir: &Path) -> Result<Store, Failure> {
     let path = data_dir.join("stillpoint.db");
     let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await?;
     opened.map_err(|error| {
-        let code = if matches!(error, StoreError::Newer { .. }) { 6 } else { 1 };
+        let code = if matches!(error, StoreError::Newer { .. }) {
+            6
+        } else {
+            1
+        };
         Failure::new(code, format!("{:#}", anyhow::Error::from(error)))
     })
 }

@@ -22,7 +22,10 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn to_give_away(&self) -> Certificates {
-        Certificates { ca_pem: self.ca_pem.clone(), server_pem: self.server_pem.clone() }
+        Certificates {
+            ca_pem: self.ca_pem.clone(),
+            server_pem: self.server_pem.clone(),
+        }
     }
 }
 
@@ -40,8 +43,9 @@ pub(crate) fn prepare(config: &Config, listen: IpAddr) -> Result<Option<Certific
         Tls::Auto => own(&config.data_dir.join("keys"), &names(config, listen))?,
     };
     let told = |error: &dyn std::fmt::Display| Failure::new(2, format!("the TLS certificate cannot be used: {error}"));
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(server_pem.as_bytes()).collect::<Result<_, _>>().map_err(|e| told(&e))?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(server_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| told(&e))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| told(&error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
@@ -50,7 +54,11 @@ pub(crate) fn prepare(config: &Config, listen: IpAddr) -> Result<Option<Certific
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| told(&error))?;
-    Ok(Some(Certificate { server: Arc::new(server), ca_pem, server_pem }))
+    Ok(Some(Certificate {
+        server: Arc::new(server),
+        ca_pem,
+        server_pem,
+    }))
 }
 
 fn names(config: &Config, listen: IpAddr) -> Vec<String> {
@@ -79,7 +87,11 @@ fn own(keys: &Path, names: &[String]) -> Result<(String, String, String), Failur
     }
     let ca_pem = fs::read_to_string(&ca_file)?;
     let ca_key = KeyPair::from_pem(&fs::read_to_string(&ca_key_file)?)?;
-    let (file, key_file, names_file) = (keys.join("server.pem"), keys.join("server.key"), keys.join("server.names"));
+    let (file, key_file, names_file) = (
+        keys.join("server.pem"),
+        keys.join("server.key"),
+        keys.join("server.names"),
+    );
     let wanted = names.join("\n");
     if fs::read_to_string(&names_file).is_ok_and(|had| had == wanted) && file.exists() && key_file.exists() {
         return Ok((ca_pem, fs::read_to_string(&file)?, fs::read_to_string(&key_file)?));
@@ -87,7 +99,9 @@ fn own(keys: &Path, names: &[String]) -> Result<(String, String, String), Failur
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key)?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name.push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
+    params
+        .distinguished_name
+        .push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -118,7 +132,12 @@ fn valid_for_ten_years(params: &mut CertificateParams) {
 /// Writes a file that only its owner reads, whole or not at all.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)
