@@ -7,6 +7,8 @@ use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind};
 const OP: &str = "probe QEMU";
 /// A cold start from a slow disk, on a busy host.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// The CPU that guests get under KVM: all that the host has.
+pub(crate) const KVM_CPU: &str = "host";
 
 /// Which accelerator machines shall use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,12 +36,17 @@ pub(crate) struct Probed {
 /// Looks for the programs, QEMU's version and the accelerator.
 ///
 /// # Errors
-/// `Unsupported` naming the Debian package of a missing program, or if KVM was demanded and does not work.
+/// `NotFound` naming the Debian package of a missing program; `Unsupported` if KVM was demanded and does not work.
 pub(crate) async fn probe(qemu: &Path, storage_daemon: &Path, accel: Accel) -> Driven<Probed> {
-    let version = version_of(qemu, "qemu-system-x86").await?;
-    let _daemon_version = version_of(storage_daemon, "qemu-system-x86 or qemu-utils").await?;
-    let _image_tool_version = version_of(Path::new("qemu-img"), "qemu-utils").await?;
-    let machines = text_of(qemu, &["-machine", "help"], "").await?;
+    // One after the other these would be half of the time that a daemon takes to start.
+    let (version, daemon, image_tool, machines) = tokio::join!(
+        version_of(qemu, "qemu-system-x86"),
+        version_of(storage_daemon, "qemu-system-x86 or qemu-utils"),
+        version_of(Path::new("qemu-img"), "qemu-utils"),
+        text_of(qemu, &["-machine", "help"], ""),
+    );
+    let (version, _) = (version?, (daemon?, image_tool?));
+    let machines = machines?;
     let default_machine = alias_target(&machines, "pc").ok_or_else(|| {
         DriverError::new(
             DriverErrorKind::Unsupported,
@@ -49,7 +56,7 @@ pub(crate) async fn probe(qemu: &Path, storage_daemon: &Path, accel: Accel) -> D
     })?;
     let (accelerator, why) = match accel {
         Accel::Tcg => ("tcg", "as configured".to_owned()),
-        Accel::Auto | Accel::Kvm => match try_kvm(qemu).await {
+        Accel::Auto | Accel::Kvm => match try_kvm(qemu, &default_machine).await {
             Ok(()) => ("kvm", "it works on this host".to_owned()),
             Err(error) if accel == Accel::Kvm => return Err(error),
             Err(error) => ("tcg", format!("KVM does not work here ({})", error.chain())),
@@ -82,7 +89,7 @@ async fn version_of(program: &Path, package: &str) -> Driven<String> {
     let text = text_of(program, &["--version"], "").await.map_err(|error| {
         if error.kind == DriverErrorKind::NotFound {
             let text = format!("{} is missing: install the Debian package {package}", program.display());
-            DriverError::new(DriverErrorKind::Unsupported, OP, text).caused_by(error)
+            DriverError::new(DriverErrorKind::NotFound, OP, text).caused_by(error)
         } else {
             error
         }
@@ -107,8 +114,9 @@ fn alias_target(machines: &str, alias: &str) -> Option<String> {
     Some(rest.split(')').next()?.trim().to_owned())
 }
 
-/// `/dev/kvm` may be there and still not work (nested without support, a filter, rights): only a start tells.
-async fn try_kvm(qemu: &Path) -> Driven<()> {
+/// `/dev/kvm` may be there and still not work (nested without support, a filter, rights), or open and then fail in the
+/// first vCPU: only a start tells. The throw-away machine has the chipset and the CPU that guests get, and its vCPU runs.
+async fn try_kvm(qemu: &Path, machine: &str) -> Driven<()> {
     if !Path::new("/dev/kvm").exists() {
         return Err(DriverError::new(
             DriverErrorKind::Unsupported,
@@ -116,9 +124,14 @@ async fn try_kvm(qemu: &Path) -> Driven<()> {
             "there is no /dev/kvm",
         ));
     }
+    let machine = format!("{machine},accel=kvm");
     let arguments = [
         "-machine",
-        "none,accel=kvm",
+        &machine,
+        "-cpu",
+        KVM_CPU,
+        "-m",
+        "32",
         "-nodefaults",
         "-no-user-config",
         "-display",
@@ -126,7 +139,7 @@ async fn try_kvm(qemu: &Path) -> Driven<()> {
         "-qmp",
         "stdio",
     ];
-    let commands = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+    let commands = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-status\"}\n{\"execute\":\"quit\"}\n";
     text_of(qemu, &arguments, commands).await.map(drop)
 }
 
@@ -147,7 +160,7 @@ mod tests {
     async fn a_missing_program_is_named_with_its_package() {
         let missing = Path::new("/nonexistent/qemu-system-x86_64");
         let error = probe(missing, missing, Accel::Tcg).await.unwrap_err();
-        assert_eq!(error.kind, DriverErrorKind::Unsupported);
+        assert_eq!(error.kind, DriverErrorKind::NotFound);
         assert!(error.context.contains("qemu-system-x86"), "{error}");
     }
 }

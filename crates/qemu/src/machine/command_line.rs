@@ -151,7 +151,7 @@ fn machine(line: &mut Line, spec: &MachineSpec, accelerator: &str) -> Driven<()>
     line.words(&["-name", &format!("guest={}", doubled_commas(&name))]);
     line.words(&["-machine", &format!("{},accel={accelerator}", spec.machine)]);
     if accelerator == "kvm" {
-        line.words(&["-cpu", "host"]);
+        line.words(&["-cpu", crate::probe::KVM_CPU]);
     }
     line.words(&["-m", &format!("{}M", spec.memory_bytes / MIB)]);
     line.words(&["-smp", &format!("sockets={sockets},cores={cores},threads={threads}")]);
