@@ -5,9 +5,16 @@
 //! Stopped:    stop -> switch -> migrate -> RAM is saved -> cont
 //! ```
 //!
-//! No freeze: the restored guest would wake up frozen. QEMU writes through `exec:` into a shell that renames `FILE.part`
-//! to `FILE.whole` only if `cat` wrote everything: QEMU itself does not notice when the last bytes, already in the
-//! pipe, meet a full disk. `FILE` itself appears only once it is durable, so its being there means a saved memory.
+//! No freeze: the restored guest would wake up frozen.
+//!
+//! QEMU writes through `exec:` into a shell that renames `FILE.part` to `FILE.whole` only if `cat` wrote everything: QEMU
+//! itself does not notice when the last bytes, already in the pipe, meet a full disk. `FILE` itself appears only once
+//! it is durable, so its being there means a saved memory.
+//!
+//! A background save must never fail or be cancelled in QEMU: 7.2 then leaves the guest's RAM write-protected with nobody
+//! to serve the faults, and the guest hangs for good though the monitor calls it running (measured; the only call that
+//! ends the protection, `ram_write_tracking_stop`, is on the way of success). So when the file cannot be written the
+//! shell goes on reading into `/dev/null`, and cancelling is to let QEMU end and to drop the file.
 //!
 //! The daemon may die at any time: `query-migrate` tells the outcome, `query-migrate-capabilities` the method.
 
@@ -109,12 +116,14 @@ fn remove_parts(memory: &MemoryRef) -> Driven<()> {
         .try_for_each(|suffix| remove(&beside(memory, suffix)))
 }
 
-/// QEMU's `exec:` address that writes `memory`.
+/// QEMU's `exec:` address that writes `memory`, or drops what it cannot write.
 fn writer(memory: &MemoryRef) -> Driven<String> {
     let part = quoted(&beside(memory, ".part"))?;
     let (whole, broken) = (quoted(&beside(memory, ".whole"))?, quoted(&beside(memory, ".broken"))?);
+    // `true`, not `:`: a failed redirection of a special built-in would end the shell, and with it QEMU's pipe.
     Ok(format!(
-        "exec:umask 077; if cat > {part}; then mv {part} {whole}; else : > {broken}; fi"
+        "exec:umask 077; if cat > {part}; then mv {part} {whole}; \
+         else rm -f {part}; true > {broken}; cat > /dev/null; fi"
     ))
 }
 
@@ -215,6 +224,7 @@ impl QemuMachine {
             MemoryMethod::Stopped
         };
         self.paused_before.store(!running, Ordering::SeqCst);
+        self.cancelled.store(false, Ordering::SeqCst);
         remove_parts(memory)?;
         remove(&memory.path)?;
         let window = Window {
@@ -238,10 +248,16 @@ impl QemuMachine {
     pub(super) async fn end_save(&self, memory: &MemoryRef, progress: Progress<'_>) -> Driven<MemorySave> {
         let end = self.save_end(progress).await?;
         let background = is_background(&self.monitor).await?;
+        if background && matches!(end, MemorySave::Failed(_)) {
+            tracing::error!("a background save failed inside QEMU: the guest may hang until it is restarted");
+        }
         if end != MemorySave::None && !(background && end == MemorySave::Completed) {
             self.run_again().await?;
         }
         let end = match end {
+            MemorySave::Completed if self.cancelled.load(Ordering::SeqCst) => {
+                MemorySave::Failed("it was cancelled".to_owned())
+            }
             MemorySave::Completed if memory.path.exists() => MemorySave::Completed, // An earlier try got this far.
             MemorySave::Completed if whole_file(memory).await? => {
                 publish(memory).await?;
@@ -259,8 +275,13 @@ impl QemuMachine {
     /// See [`stillpoint_engine::ports::Machine::cancel_save`].
     pub(super) async fn stop_save(&self) -> Driven<()> {
         if let MemorySave::Running(..) = state(&self.monitor).await? {
-            self.monitor.run("cancel save", "migrate_cancel", json!({})).await?;
-            if matches!(self.save_end(&|_, _| ()).await?, MemorySave::Failed(_)) {
+            self.cancelled.store(true, Ordering::SeqCst);
+            let background = is_background(&self.monitor).await?;
+            if !background {
+                self.monitor.run("cancel save", "migrate_cancel", json!({})).await?;
+            }
+            self.save_end(&|_, _| ()).await?;
+            if !background {
                 self.run_again().await?;
             }
         }
