@@ -1,4 +1,5 @@
 //! The guest agent's client against guests that misbehave. The peer here stands for the guest, which is untrusted.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -24,11 +25,9 @@ async fn heard(stream: &mut UnixStream) -> Option<Value> {
 }
 
 /// A guest that runs `behave` for each connection, with its number.
-fn guest<F: Future<Output = ()> + Send>(
-    behave: impl Fn(u32, UnixStream) -> F + Send + Sync + 'static,
-) -> (Agent, tempfile::TempDir)
+fn guest<F>(behave: impl Fn(u32, UnixStream) -> F + Send + Sync + 'static) -> (Agent, tempfile::TempDir)
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent");

@@ -204,7 +204,9 @@ impl QemuMachine {
         memory: &MemoryRef,
     ) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
         let turn = self.blocks.turn(SAVE).await?;
-        let transaction = plan(&self.blocks, switch).await?;
+        let Some(transaction) = plan(&self.blocks, switch).await? else {
+            return self.begun_before(memory).await;
+        };
         if let MemorySave::Running(..) = state(&self.monitor).await? {
             return Err(DriverError::new(DriverErrorKind::Busy, SAVE, "a save is under way"));
         }
@@ -242,6 +244,24 @@ impl QemuMachine {
         let (report, failure) = joined(task.await)??;
         verify(&self.blocks, switch).await?;
         Ok((report, method, failure))
+    }
+
+    /// All disks are switched already, by an earlier try that was interrupted. If its save had begun, that goes on. Else
+    /// the memory of that instant is gone: a later one does not fit to the disks and is not saved. (The interruption
+    /// may have left the vCPUs stopped; only the core knows whether they should run.)
+    async fn begun_before(&self, memory: &MemoryRef) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
+        let method = match is_background(&self.monitor).await? {
+            true => MemoryMethod::Background,
+            false => MemoryMethod::Stopped,
+        };
+        let begun = [".part", ".whole", ""]
+            .iter()
+            .any(|suffix| beside(memory, suffix).exists());
+        let failure = match state(&self.monitor).await? {
+            MemorySave::Running(..) | MemorySave::Completed if begun => None,
+            _ => Some("the disks were switched earlier; the memory of that instant is gone".to_owned()),
+        };
+        Ok((nothing_done(), method, failure))
     }
 
     /// See [`stillpoint_engine::ports::Machine::finish_save`].
@@ -318,8 +338,7 @@ impl QemuMachine {
 /// Stop, switch, begin to save. In a task of its own: a caller that goes away cannot leave the guest stopped.
 struct Window {
     qmp: std::sync::Arc<crate::qmp::Qmp>,
-    /// `None`: the disks are switched already.
-    transaction: Option<Value>,
+    transaction: Value,
     migrate: Value,
     running: bool,
     background: bool,
@@ -330,18 +349,19 @@ impl Window {
         let failed = |error| qmp_failed(SAVE, "window", error);
         let mut events = self.qmp.subscribe().map_err(failed)?;
         let begun = Instant::now();
-        if self.running {
-            self.qmp.run("stop", json!({})).await.map_err(failed)?;
+        if self.running
+            && let Err(error) = self.qmp.run("stop", json!({})).await
+        {
+            self.cont().await; // It may be executed late.
+            return Err(failed(error));
         }
         let sent = Instant::now();
         let mut report = nothing_done();
-        if let Some(transaction) = &self.transaction {
-            if let Err(error) = self.qmp.run("transaction", transaction.clone()).await {
-                self.cont().await;
-                return Err(qmp_failed(SAVE, "transaction", error));
-            }
-            report.transaction_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Err(error) = self.qmp.run("transaction", self.transaction.clone()).await {
+            self.cont().await;
+            return Err(qmp_failed(SAVE, "transaction", error));
         }
+        report.transaction_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut failure = self
             .qmp
             .run("migrate", self.migrate.clone())
