@@ -129,11 +129,16 @@ impl Inner {
     /// Takes the machine in and watches it.
     fn register(self: &Arc<Self>, vm: VmId, machine: Arc<QemuMachine>) {
         let watcher = tokio::spawn(watch(Arc::downgrade(self), vm, Arc::clone(&machine)));
+        let record = machine.process.record().clone();
         let connected = Connected {
             machine,
             _watcher: AbortOnDropHandle::new(watcher),
         };
-        drop(lock(&self.machines).insert(vm, connected));
+        let before = lock(&self.machines).insert(vm, connected);
+        if before.is_some_and(|before| *before.machine.process.record() != record) {
+            // Its watcher was not as fast as the start of its successor, and is aborted now.
+            let _nobody_listens = self.events.send(MachineEvent::Exited(vm));
+        }
     }
 
     /// Connects to a process, or `Timeout` if it does not answer.

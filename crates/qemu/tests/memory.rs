@@ -171,6 +171,29 @@ async fn memory_and_disks_of_one_instant_come_back_together_after_a_background_s
 }
 
 #[tokio::test]
+async fn a_restarted_daemon_finishes_a_save_but_never_begins_one_after_its_instant() {
+    let mut guest = Guest::boot().await;
+    let memory = guest.memory();
+    let (_, wanted) = guest.prepared_overlay().await;
+    guest.machine.switch_and_save(&wanted, &memory).await.unwrap();
+    let record = guest.rig.qemu.find(guest.spec.vm).await.unwrap().unwrap();
+    guest.machine = guest.rig.start(&guest.rig.spec(&[])).await.1; // so that the old connection ends
+    guest.rig.restart_daemon().await;
+    assert!(guest.rig.qemu.adopt(guest.spec.vm, &record).await.unwrap());
+    guest.machine = guest.rig.qemu.machine(guest.spec.vm).unwrap();
+    let (_, _, failure) = guest.machine.switch_and_save(&wanted, &memory).await.unwrap();
+    assert_eq!(failure, None, "it is under way");
+    let other = guest.memory();
+    let (_, _, failure) = guest.machine.switch_and_save(&wanted, &other).await.unwrap();
+    assert!(failure.is_some(), "the disks' instant is over");
+    assert_eq!(
+        guest.machine.finish_save(&memory, &|_, _| ()).await.unwrap(),
+        MemorySave::Completed
+    );
+    guest.assert_resumes(memory).await;
+}
+
+#[tokio::test]
 async fn they_do_too_where_the_guest_must_be_stopped_for_it() {
     let guest = Guest::boot().await;
     let monitor = guest.rig.monitor(guest.spec.vm).await;
@@ -235,6 +258,24 @@ async fn a_memory_that_is_no_memory_starts_nothing() {
 }
 
 #[tokio::test]
+async fn a_guest_that_writes_all_the_time_goes_on_through_a_merge_and_loses_nothing() {
+    let guest = Guest::boot().await;
+    let (overlay, wanted) = guest.prepared_overlay().await;
+    guest.machine.switch(&wanted).await.unwrap();
+    let mut merge = merge_of(&guest.disk, &guest.base, &overlay);
+    merge.chain = vec![guest.base.clone(), overlay.clone()];
+    let said = guest.said();
+    guest.tick_after(said).await;
+    guest.machine.merge(&merge, &|_, _| ()).await.unwrap();
+    let said = guest.said();
+    let synchronised = guest.tick_after(said).await;
+    guest.machine.kill(Duration::from_secs(10)).await.unwrap();
+    assert!(mark(&overlay).exists());
+    let last = guest.last_line(&guest.base);
+    assert!(last >= synchronised, "disk {last}, synchronised {synchronised}");
+}
+
+#[tokio::test]
 async fn a_frozen_guest_is_thawed_whatever_happens_to_the_caller() {
     let guest = Guest::boot().await;
     let agent_is_up = async {
@@ -265,6 +306,21 @@ async fn a_frozen_guest_is_thawed_whatever_happens_to_the_caller() {
         assert_eq!(guest.machine.thaw().await.unwrap(), Some(0), "{wait} ms");
         base = overlay;
     }
+    // A freeze that is not answered in time may have frozen the guest all the same.
+    let overlay = guest.rig.overlay(&base);
+    guest.machine.open_overlay(&overlay).await.unwrap();
+    let mut hasty = switch(&[(guest.disk.disk, &base, &overlay)]);
+    hasty.freeze_limit = Duration::from_millis(1);
+    let report = guest.machine.switch(&hasty).await.unwrap();
+    assert!(
+        matches!(report.frozen, Frozen::Failed(_)) && report.thawed,
+        "{report:?}"
+    );
+    assert_eq!(guest.machine.thaw().await.unwrap(), Some(0));
+    let said = guest.said();
+    guest.tick_after(said).await;
+    base = overlay;
+
     // A paused guest's agent never answers: nobody waits for it.
     guest.machine.pause().await.unwrap();
     let overlay = guest.rig.overlay(&base);

@@ -12,8 +12,8 @@
 //! it is durable, so its being there means a saved memory.
 //!
 //! A background save must never fail or be cancelled in QEMU: 7.2 then leaves the guest's RAM write-protected with nobody
-//! to serve the faults, and the guest hangs for good though the monitor calls it running (measured; the only call that
-//! ends the protection, `ram_write_tracking_stop`, is on the way of success). So when the file cannot be written the
+//! to serve the faults, and the guest hangs for good though the monitor calls it running (measured for a cancel; what
+//! ends the protection, `ram_write_tracking_stop`, is called on the way of success only). So when the file cannot be written the
 //! shell goes on reading into `/dev/null`, and cancelling is to let QEMU end and to drop the file.
 //!
 //! The daemon may die at any time: `query-migrate` tells the outcome, `query-migrate-capabilities` the method.
