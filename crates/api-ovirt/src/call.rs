@@ -24,7 +24,7 @@ use stillpoint_engine::{
 };
 use stillpoint_types::{Caller, JobId};
 use stillpoint_wire::{
-    Encoding, Limits, Wire,
+    Encoding, Fields as _, Limits, Wire,
     model::{self, Identified},
 };
 

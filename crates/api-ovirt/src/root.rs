@@ -63,6 +63,7 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     let narrow = call.params().flag("filter").unwrap_or(!call.who.is_admin);
     let summary = if narrow { None } else { Some(summary(&call).await?) };
     let api = model::Api {
+        engine_backup: None,
         link: links(base),
         product_info: Some(model::ProductInfo {
             instance_id: Some(house.instance),

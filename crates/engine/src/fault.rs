@@ -70,7 +70,8 @@ impl From<DriverError> for Fault {
             DriverErrorKind::Timeout | DriverErrorKind::Disconnected => FaultCode::HostUnreachable,
             DriverErrorKind::Unsupported => FaultCode::Unsupported,
             DriverErrorKind::Busy | DriverErrorKind::Protocol => FaultCode::Hypervisor,
-            DriverErrorKind::NotFound | DriverErrorKind::AlreadyExists | DriverErrorKind::Io => FaultCode::Storage,
+            DriverErrorKind::AlreadyExists => FaultCode::IdInUse,
+            DriverErrorKind::NotFound | DriverErrorKind::Io => FaultCode::Storage,
         };
         Self {
             code,

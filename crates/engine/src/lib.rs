@@ -3,12 +3,43 @@
 //! Here are the commands, their validation, the locks, the durable jobs and the views. It knows no HTTP, no XML, no
 //! QMP and no SQL text: edges ask through [`Engine`], the world is reached through [`ports`], rows through `store`.
 
+mod access;
 pub mod command;
 pub mod config;
+mod disk;
 mod engine;
+mod event;
 pub mod fault;
+pub mod graph;
+mod house;
+mod job;
+mod journal;
+mod limits;
+mod lock;
 pub mod ports;
+mod progress;
+mod reconcile;
+mod snapshot;
 pub mod view;
+mod vm;
 
-pub use engine::Engine;
+pub use engine::{Engine, Options};
 pub use fault::Fault;
+
+use std::sync::Arc;
+use stillpoint_store::job::JobRow;
+
+/// The saga of a recorded job. Each kind appears here once, with the version whose parameters it reads.
+fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
+    match (row.kind.as_str(), row.version) {
+        (snapshot::create::KIND, 1) => snapshot::create::load(row),
+        (snapshot::delete::KIND | snapshot::delete::KIND_MERGE, 1) => snapshot::delete::load(row),
+        (snapshot::restore::KIND, 1) => snapshot::restore::load(row),
+        (vm::start::KIND, 1) => vm::start::load(row),
+        (disk::create::KIND, 1) => disk::create::load(row),
+        (kind, version) => Err(Fault::internal(format!(
+            "job {} is of kind {kind} version {version}, which this daemon does not know: start the newer one",
+            row.id
+        ))),
+    }
+}

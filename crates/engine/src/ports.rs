@@ -151,6 +151,15 @@ pub struct ImageFacts {
     pub bitmaps: Vec<StoredBitmap>,
 }
 
+/// A file that may be adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoptable {
+    /// What it is.
+    pub facts: ImageFacts,
+    /// The recorded image that it lies over.
+    pub parent: Option<ImageId>,
+}
+
 /// A persistent dirty bitmap as the file's bitmap directory has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBitmap {
@@ -233,6 +242,26 @@ pub trait Images: Send + Sync + 'static {
     /// Whether a merge that was begun has happened, told from the disk alone (QEMU is dead or does not know):
     /// active: the mark `<top file>.merged` is there; middle: the header of the layer above names `base`.
     async fn is_merged(&self, merge: &Merge) -> Driven<bool>;
+
+    /// Judges a file that somebody brought, by our own reader and before any QEMU tool sees it: whether it may become
+    /// an image of the domain. `known` are the recorded images that its backing name may lead to, and the image of its
+    /// own name if that is recorded.
+    ///
+    /// # Errors
+    /// `InvalidImage` with a text that names object, cause and remedy; nothing was changed.
+    async fn gate(
+        &self,
+        directory: &std::path::Path,
+        file_name: &str,
+        format: ImageFormat,
+        known: &[ImageRef],
+    ) -> Driven<Adoptable>;
+
+    /// Bytes on disk of a saved memory's file.
+    async fn memory_bytes(&self, memory: &MemoryRef) -> Driven<u64>;
+
+    /// Removes a saved memory's file, whole or partial, and makes that durable. Absent is success.
+    async fn remove_memory(&self, memory: &MemoryRef) -> Driven<()>;
 
     /// Free space under a directory.
     async fn space(&self, directory: &std::path::Path) -> Driven<Space>;

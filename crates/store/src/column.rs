@@ -19,6 +19,46 @@ where
     value.parse().map_err(|bad| failure(index, Box::new(bad)))
 }
 
+/// The same for a column that may be NULL.
+pub(crate) fn text_opt<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let index = row.as_ref().column_index(column)?;
+    if row.get_ref(index)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
+    }
+    text(row, column).map(Some)
+}
+
 fn failure(index: usize, source: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, source)
+}
+
+/// Reads an integer column that holds a quantity (bytes, a count).
+pub(crate) fn quantity(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_negative| rusqlite::Error::IntegralValueOutOfRange(0, value))
+}
+
+/// A quantity as SQLite stores it; beyond 2^63 - 1 it is cut there (no disk is that large).
+pub(crate) fn stored(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// `GLOB`-free pattern for `LIKE ... ESCAPE '\'` from a search glob in which only `*` is special.
+pub(crate) fn like(glob: &str) -> String {
+    let mut pattern = String::with_capacity(glob.len() + 8);
+    for c in glob.chars() {
+        match c {
+            '*' => pattern.push('%'),
+            '%' | '_' | '\\' => {
+                pattern.push('\\');
+                pattern.push(c);
+            }
+            other => pattern.push(other),
+        }
+    }
+    pattern
 }

@@ -47,6 +47,9 @@ pub enum StoreError {
     /// A column holds what this program would never write. `0` says where and what.
     #[error("the catalogue holds an impossible value: {0}")]
     BadValue(String),
+    /// A job or a step was not in a state from which it may go where it was sent. `0` says which and where to.
+    #[error("illegal order: {0}")]
+    IllegalOrder(String),
     /// The batch that the write was part of did not commit, for a reason that may lie outside of this write. The write
     /// has not happened for this run of the program. Only if the disk failed the final sync can it be found there after a
     /// restart: SQLite then cannot know what reached the disk.

@@ -23,18 +23,29 @@
 mod column;
 mod error;
 mod migrate;
+mod query;
 mod readers;
 mod writer;
 
 pub mod access_key;
+pub mod disk;
+pub mod event;
+pub mod image;
+pub mod job;
 pub mod meta;
 pub mod project;
 pub mod role;
+pub mod snapshot;
 pub mod token;
 pub mod user;
+pub mod vm;
 
 pub use error::StoreError;
 pub use migrate::known_version;
+pub use query::Query;
+
+/// What every function over rows answers.
+pub type Stored<T> = Result<T, StoreError>;
 
 use rusqlite::{Connection, OpenFlags};
 use std::{
@@ -79,6 +90,24 @@ impl Deref for Tx {
 
     fn deref(&self) -> &Conn {
         &self.0
+    }
+}
+
+impl Tx {
+    /// Runs a part of this piece of work that may fail alone: its writes are rolled back, and the rest goes on.
+    ///
+    /// # Errors
+    /// What the closure returns.
+    pub fn nested<T, E: From<StoreError>>(&self, work: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+        let batch = |sql: &str| self.sql().execute_batch(sql).map_err(StoreError::from);
+        batch("SAVEPOINT nested")?;
+        let outcome = work(self);
+        batch(if outcome.is_ok() {
+            "RELEASE nested"
+        } else {
+            "ROLLBACK TO nested; RELEASE nested"
+        })?;
+        outcome
     }
 }
 

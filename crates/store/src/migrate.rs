@@ -17,11 +17,18 @@ struct Migration {
 }
 
 /// Every migration, in order. One that was released is never edited: what must change becomes a new one.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "identity",
-    sql: include_str!("../migrations/sqlite/0001_identity.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "identity",
+        sql: include_str!("../migrations/sqlite/0001_identity.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "graph",
+        sql: include_str!("../migrations/sqlite/0002_graph.sql"),
+    },
+];
 
 /// The schema version that this program writes.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The one description per representation: the `describe!` macro and the traits it fills in.
 //!
-//! A type says its tag, its plural tag and its members once; struct, XML and JSON in both directions come out of that.
+//! A type says its tag, its plural if it can be a document, and its members once; struct, XML and JSON in both directions come out of that.
 //! The order of members is the order of emission. Member kinds:
 //!
 //! | kind   | Rust field      | XML                         | JSON                     |
@@ -22,6 +22,9 @@ use crate::{
 
 /// What a described type can do; implemented by `describe!` only.
 pub trait Fields: Default {
+    /// The element's name when it is a root or an item of a list.
+    const TAG: &'static str;
+
     /// Writes the members that are XML attributes.
     fn attributes(&self, out: &mut Output);
     /// Writes all other members, in order.
@@ -44,11 +47,9 @@ pub trait Member: Sized {
     fn get(input: Input<'_>, ctx: &mut Context) -> Result<Self, WireError>;
 }
 
-/// A representation: a described type that can be the root of a document.
+/// A representation: a described type that can be the root of a document. It is one that has a plural.
 pub trait Wire: Fields + Member {
-    /// The element's name, and the name of an item in a list.
-    const TAG: &'static str;
-    /// The name of a list of it.
+    /// The root of a list of it.
     const PLURAL: &'static str;
 }
 
@@ -62,7 +63,7 @@ impl<T: Member> Member for Box<T> {
     }
 }
 
-impl<T: Wire> Member for Vec<T> {
+impl<T: Fields + Member> Member for Vec<T> {
     fn put(&self, slot: Slot, out: &mut Output) {
         out.begin(slot);
         out.many(T::TAG, self);
@@ -196,7 +197,7 @@ macro_rules! describe {
 
     ($(
         $(#[$doc:meta])*
-        $name:ident: $tag:literal, $plural:literal $(, by $($head:ident).+)? {
+        $name:ident: $tag:literal $(/ $plural:literal)? $(, by $($head:ident).+)? {
             $( $(#[$field_doc:meta])* $kind:ident $field:ident $(= $label:literal)? : $ty:ty, )*
         }
     )*) => {$(
@@ -211,6 +212,8 @@ macro_rules! describe {
         }
 
         impl $crate::describe::Fields for $name {
+            const TAG: &'static str = $tag;
+
             fn attributes(&self, out: &mut $crate::output::Output) {
                 let _ = &out;
                 $( describe!(@attributes $kind self.$field, describe!(@label $field $($label)?), out); )*
@@ -248,10 +251,11 @@ macro_rules! describe {
             }
         }
 
-        impl $crate::describe::Wire for $name {
-            const TAG: &'static str = $tag;
-            const PLURAL: &'static str = $plural;
-        }
+        $(
+            impl $crate::describe::Wire for $name {
+                const PLURAL: &'static str = $plural;
+            }
+        )?
 
         $(
             impl $crate::model::Identified for $name {

@@ -1,9 +1,11 @@
 //! What can be wrong with a document, and the limits that a document must keep.
 //!
 //! The kinds are few because the dialect answers by kind (spec 4.1: syntax, wrong value, too large); `path` and
-//! `detail` are for the person who reads the fault. Nothing here quotes more than 64 characters of the input.
+//! `detail` are for the person who reads the fault. A detail quotes the input, but is
+//! never longer than a line of text.
 
 use std::fmt;
+use stillpoint_types::FaultCode;
 
 /// Why a document was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +24,19 @@ pub enum WireErrorKind {
     TooDeep,
 }
 
+impl WireErrorKind {
+    /// The fault that a client gets for it.
+    #[must_use]
+    pub fn fault_code(self) -> FaultCode {
+        match self {
+            Self::Malformed | Self::WrongRoot | Self::TooDeep => FaultCode::Malformed,
+            Self::InvalidValue => FaultCode::InvalidValue,
+            Self::Duplicate => FaultCode::Duplicate,
+            Self::TooLarge => FaultCode::TooLarge,
+        }
+    }
+}
+
 /// A document that was refused, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {detail}")]
@@ -34,12 +49,21 @@ pub struct WireError {
     pub detail: String,
 }
 
+/// The longest text that an error carries.
+const DETAIL_CHARS_MAX: usize = 240;
+
 impl WireError {
     pub(crate) fn new(kind: WireErrorKind, path: impl Into<String>, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        // Parsers quote the input; how much of it comes back is decided here.
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+            detail.truncate(end);
+            detail.push_str("...");
+        }
         Self {
             kind,
             path: path.into(),
-            detail: detail.into(),
+            detail,
         }
     }
 

@@ -4,9 +4,29 @@
 //! This room does no I/O, knows no HTTP and no engine: bytes in, values out, and back. Nothing here trusts its input:
 //! every document is bounded by [`Limits`] while it is parsed, and what is wrong with it is a [`WireError`].
 //!
-//! * [`write`](fn@write), [`write_list`], [`ListWriter`]: values to text.
+//! * [`write`](fn@write), [`write_list`], [`write_empty_list`], [`ListWriter`]: values to text.
 //! * [`read`], [`read_list`]: bytes to values, with the count of members that were skipped because no type has them.
 //! * [`model`]: the representations.
+//!
+//! ```
+//! use stillpoint_wire::{Date, Encoding, Limits, model::{Header, Identified, Snapshot, Vm}, read, write};
+//!
+//! let mut head = Header::new("5", "/ovirt-engine/api/vms/1/snapshots/5");
+//! head.description = Some("before upgrade".into());
+//! head.add_action("restore");
+//! head.add_link("disks");
+//! let snapshot = Snapshot {
+//!     base: Vm { head, ..Vm::default() },
+//!     date: Some(Date(1_767_323_045_123_000)),
+//!     snapshot_status: Some("ok".into()),
+//!     vm: Vm::reference("1", "/ovirt-engine/api/vms/1"),
+//!     ..Snapshot::default()
+//! };
+//! let body = write(&snapshot, Encoding::Json);
+//! let got = read::<Snapshot>(body.as_bytes(), Encoding::Json, &Limits::default())?;
+//! assert_eq!((got.value, got.unknown), (snapshot, 0));
+//! # Ok::<(), stillpoint_wire::WireError>(())
+//! ```
 
 pub mod describe;
 mod error;
@@ -17,7 +37,7 @@ pub mod output;
 mod scalar;
 mod xml;
 
-pub use describe::Wire;
+pub use describe::{Fields, Wire};
 pub use error::{Limits, WireError, WireErrorKind};
 pub use output::ListWriter;
 pub use scalar::Date;
@@ -72,6 +92,15 @@ pub fn write_list<T: Wire>(items: &[T], encoding: Encoding) -> String {
         list.item(item);
     }
     list.finish()
+}
+
+/// Writes an empty list document of a type that has no description here, by its plural tag.
+#[must_use]
+pub fn write_empty_list(plural: &'static str, encoding: Encoding) -> String {
+    let mut out = Output::new(encoding);
+    out.begin(Slot::Root(plural));
+    out.end(Slot::Root(plural));
+    out.into_text()
 }
 
 /// Reads a document.

@@ -42,7 +42,8 @@ pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Element, WireError> {
             Event::Text(text) => parser.text(&text.xml10_content())?,
             Event::CData(text) => parser.text(&text.xml10_content())?,
             Event::GeneralRef(reference) => parser.reference(&reference)?,
-            Event::Decl(decl) => check_declaration(&decl)?,
+            Event::Decl(decl) if parser.root.is_none() && parser.stack.is_empty() => check_declaration(&decl)?,
+            Event::Decl(_) => return Err(WireError::malformed("An XML declaration inside of the document")),
             Event::DocType(_) => return Err(WireError::malformed("A document type declaration is not accepted")),
             Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => return parser.finish(),
@@ -136,7 +137,7 @@ impl Parser<'_> {
                 element.text.push_str(text);
                 Ok(())
             }
-            None if text.trim().is_empty() => Ok(()),
+            None if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() => Ok(()),
             None => Err(WireError::malformed("Text outside of the root element")),
         }
     }

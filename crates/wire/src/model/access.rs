@@ -5,7 +5,7 @@ use crate::describe::describe;
 
 describe! {
     /// A user of a directory domain.
-    User: "user", "users", by head {
+    User: "user" / "users", by head {
         flat head: Header,
         el department: String,
         el domain_entry_id: String,
@@ -21,12 +21,12 @@ describe! {
     }
 
     /// A directory domain.
-    Domain: "domain", "domains", by head {
+    Domain: "domain" / "domains", by head {
         flat head: Header,
     }
 
     /// A group of users.
-    Group: "group", "groups", by head {
+    Group: "group" / "groups", by head {
         flat head: Header,
         el domain_entry_id: String,
         el namespace: String,
@@ -34,7 +34,7 @@ describe! {
     }
 
     /// A set of permits.
-    Role: "role", "roles", by head {
+    Role: "role" / "roles", by head {
         flat head: Header,
         el administrative: bool,
         el mutable: bool,
@@ -42,14 +42,14 @@ describe! {
     }
 
     /// One thing that a role allows.
-    Permit: "permit", "permits", by head {
+    Permit: "permit" / "permits", by head {
         flat head: Header,
         el administrative: bool,
         el role: Box<Role>,
     }
 
     /// A role given to somebody on something.
-    Permission: "permission", "permissions", by head {
+    Permission: "permission" / "permissions", by head {
         flat head: Header,
         el cluster: Box<Cluster>,
         el data_center: Box<DataCenter>,
@@ -64,7 +64,7 @@ describe! {
     }
 
     /// A label that can be put on objects.
-    Tag: "tag", "tags", by head {
+    Tag: "tag" / "tags", by head {
         flat head: Header,
         el host: Box<Host>,
         el parent: Box<Tag>,

@@ -4,13 +4,13 @@ use crate::describe::describe;
 
 describe! {
     /// A link to a sub-collection, an action or another page of an object.
-    Link: "link", "links" {
+    Link: "link" {
         attr href: String,
         attr rel: String,
     }
 
     /// The members that every identified type has, in the order in which they come out.
-    Header: "header", "headers" {
+    Header: "header" {
         attr href: String,
         attr id: String,
         el actions: Vec<Link>,
@@ -22,7 +22,7 @@ describe! {
     }
 
     /// Why a request failed, for the client.
-    Fault: "fault", "faults" {
+    Fault: "fault" / "faults" {
         /// What exactly is wrong.
         el detail: String,
         /// The class of the failure; clients match on it.
@@ -30,7 +30,7 @@ describe! {
     }
 
     /// A version number.
-    Version: "version", "versions" {
+    Version: "version" {
         el build: i32,
         el full_version: String,
         el major: i32,

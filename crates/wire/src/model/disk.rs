@@ -5,7 +5,7 @@ use crate::describe::describe;
 
 describe! {
     /// A virtual disk. Sizes in bytes.
-    Disk: "disk", "disks", by head {
+    Disk: "disk" / "disks", by head {
         flat head: Header,
         el template: Box<Template>,
         el vm: Box<Vm>,
@@ -21,6 +21,7 @@ describe! {
         el backup_mode: String,
         el bootable: bool,
         el content_type: String,
+        el external_disk: String,
         /// `cow` (qcow2), `raw`.
         el format: String,
         /// The id of the active image.
@@ -47,6 +48,7 @@ describe! {
         el disk_profile: Box<DiskProfile>,
         el disk_snapshots: Vec<DiskSnapshot>,
         el permissions: Vec<Permission>,
+        el quota: Box<Quota>,
         el snapshot: Box<Snapshot>,
         el statistics: Vec<Statistic>,
         el storage_domain: Box<StorageDomain>,
@@ -54,7 +56,7 @@ describe! {
     }
 
     /// One image of a disk's chain; it extends the disk type. Its id is the image's id.
-    DiskSnapshot: "disk_snapshot", "disk_snapshots", by base.head {
+    DiskSnapshot: "disk_snapshot" / "disk_snapshots", by base.head {
         flat base: Disk,
         /// The disk that the image belongs to.
         el disk: Box<Disk>,
@@ -63,7 +65,7 @@ describe! {
     }
 
     /// How a disk is attached to a VM. Its id is the disk's id.
-    DiskAttachment: "disk_attachment", "disk_attachments", by head {
+    DiskAttachment: "disk_attachment" / "disk_attachments", by head {
         flat head: Header,
         el active: bool,
         el bootable: bool,

@@ -5,8 +5,9 @@ use crate::{Date, describe::describe};
 
 describe! {
     /// The root of the API.
-    Api: "api", "apis" {
+    Api: "api" / "apis" {
         many link: Link,
+        el engine_backup: EngineBackupInfo,
         el product_info: ProductInfo,
         el special_objects: SpecialObjects,
         el summary: ApiSummary,
@@ -16,21 +17,27 @@ describe! {
     }
 
     /// What is speaking.
-    ProductInfo: "product_info", "product_infos" {
+    ProductInfo: "product_info" {
         el instance_id: String,
         el name: String,
         el vendor: String,
         el version: Version,
     }
 
+    /// When the server's own state was last saved.
+    EngineBackupInfo: "engine_backup" {
+        el last_db_backup: Date,
+        el last_engine_backup: Date,
+    }
+
     /// Objects that exist everywhere.
-    SpecialObjects: "special_objects", "special_objectss" {
+    SpecialObjects: "special_objects" {
         el blank_template: Box<Template>,
         el root_tag: Box<Tag>,
     }
 
     /// How much there is of each thing.
-    ApiSummary: "summary", "summaries" {
+    ApiSummary: "summary" {
         el hosts: ApiSummaryItem,
         el storage_domains: ApiSummaryItem,
         el users: ApiSummaryItem,
@@ -38,13 +45,13 @@ describe! {
     }
 
     /// How much there is of one thing.
-    ApiSummaryItem: "api_summary_item", "api_summary_items" {
+    ApiSummaryItem: "api_summary_item" {
         el active: i32,
         el total: i32,
     }
 
     /// A data center.
-    DataCenter: "data_center", "data_centers", by head {
+    DataCenter: "data_center" / "data_centers", by head {
         flat head: Header,
         el local: bool,
         el quota_mode: String,
@@ -59,7 +66,7 @@ describe! {
     }
 
     /// A cluster of hosts.
-    Cluster: "cluster", "clusters", by head {
+    Cluster: "cluster" / "clusters", by head {
         flat head: Header,
         el ballooning_enabled: bool,
         el bios_type: String,
@@ -79,7 +86,7 @@ describe! {
     }
 
     /// A hypervisor host.
-    Host: "host", "hosts", by head {
+    Host: "host" / "hosts", by head {
         flat head: Header,
         el address: String,
         el cpu: Cpu,
@@ -100,8 +107,20 @@ describe! {
         el tags: Vec<Tag>,
     }
 
+    /// Limits for the processors of VMs.
+    CpuProfile: "cpu_profile" / "cpu_profiles", by head {
+        flat head: Header,
+        el cluster: Box<Cluster>,
+    }
+
+    /// Limits for the use of a data center.
+    Quota: "quota" / "quotas", by head {
+        flat head: Header,
+        el data_center: Box<DataCenter>,
+    }
+
     /// What the host's firmware says about it.
-    HardwareInformation: "hardware_information", "hardware_informations" {
+    HardwareInformation: "hardware_information" {
         el family: String,
         el manufacturer: String,
         el product_name: String,
@@ -111,14 +130,14 @@ describe! {
     }
 
     /// How many VMs a host has.
-    VmSummary: "summary", "summaries" {
+    VmSummary: "summary" {
         el active: i32,
         el migrating: i32,
         el total: i32,
     }
 
     /// A logical network.
-    Network: "network", "networks", by head {
+    Network: "network" / "networks", by head {
         flat head: Header,
         el mtu: i32,
         el status: String,
@@ -128,7 +147,7 @@ describe! {
     }
 
     /// How a network card joins a network.
-    VnicProfile: "vnic_profile", "vnic_profiles", by head {
+    VnicProfile: "vnic_profile" / "vnic_profiles", by head {
         flat head: Header,
         el port_mirroring: bool,
         el network: Box<Network>,
@@ -136,7 +155,7 @@ describe! {
     }
 
     /// A measured quantity.
-    Statistic: "statistic", "statistics", by head {
+    Statistic: "statistic" / "statistics", by head {
         flat head: Header,
         /// `gauge`, `counter`.
         el kind: String,
@@ -144,7 +163,7 @@ describe! {
         el value_type = "type": String,
         /// `bytes`, `percent`, `seconds`, ...
         el unit: String,
-        el values: Vec<Value>,
+        el values: Vec<StatisticValue>,
         el disk: Box<Disk>,
         el host: Box<Host>,
         el nic: Box<Nic>,
@@ -153,25 +172,25 @@ describe! {
     }
 
     /// One value of a statistic.
-    Value: "value", "values" {
+    StatisticValue: "value" {
         el datum: f64,
         el detail: String,
     }
 
     /// A guest operating system that can be chosen.
-    OperatingSystemInfo: "operating_system", "operating_systems", by head {
+    OperatingSystemInfo: "operating_system" / "operating_systems", by head {
         flat head: Header,
         el architecture: String,
     }
 
     /// A compatibility level that can be chosen.
-    ClusterLevel: "cluster_level", "cluster_levels", by head {
+    ClusterLevel: "cluster_level" / "cluster_levels", by head {
         flat head: Header,
         el cpu_types: Vec<CpuType>,
     }
 
     /// A processor model of a compatibility level.
-    CpuType: "cpu_type", "cpu_types" {
+    CpuType: "cpu_type" {
         el architecture: String,
         el level: i32,
         el name: String,

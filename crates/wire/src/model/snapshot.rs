@@ -6,7 +6,7 @@ use crate::{Date, describe::describe};
 describe! {
     /// A snapshot of a VM. It extends the VM type: `initialization`, `disk_attachments` (requests), `nics` and `cdroms`
     /// are members of `base`.
-    Snapshot: "snapshot", "snapshots", by base.head {
+    Snapshot: "snapshot" / "snapshots", by base.head {
         flat base: Vm,
         el date: Date,
         /// Whether the memory is part of it.

@@ -5,7 +5,7 @@ use crate::describe::describe;
 
 describe! {
     /// A place where disks are kept. Sizes in bytes.
-    StorageDomain: "storage_domain", "storage_domains", by head {
+    StorageDomain: "storage_domain" / "storage_domains", by head {
         flat head: Header,
         el available: u64,
         el backup: bool,
@@ -40,7 +40,7 @@ describe! {
     }
 
     /// Where the storage of a domain is.
-    HostStorage: "storage", "storages" {
+    HostStorage: "storage" {
         el address: String,
         el path: String,
         /// `nfs`, `localfs`, `posixfs`, ...
@@ -48,7 +48,7 @@ describe! {
     }
 
     /// Limits for the disks of a domain.
-    DiskProfile: "disk_profile", "disk_profiles", by head {
+    DiskProfile: "disk_profile" / "disk_profiles", by head {
         flat head: Header,
         el storage_domain: Box<StorageDomain>,
     }

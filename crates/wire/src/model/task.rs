@@ -5,10 +5,9 @@ use crate::{Date, describe::describe};
 
 describe! {
     /// The body of an action, in both directions: its parameters, and what came of it.
-    Action: "action", "actions", by head {
+    Action: "action" / "actions", by head {
         flat head: Header,
         el run_async = "async": bool,
-        el detach_only: bool,
         el directory: String,
         el discard_snapshots: bool,
         el disk: Box<Disk>,
@@ -22,7 +21,9 @@ describe! {
         el grace_period: GracePeriod,
         el host: Box<Host>,
         el job: Box<Job>,
+        el lease: StorageDomainLease,
         el pause: bool,
+        el quota: Box<Quota>,
         el reason: String,
         el restore_memory: bool,
         el snapshot: Box<Snapshot>,
@@ -40,20 +41,20 @@ describe! {
     }
 
     /// A delay before an action starts.
-    GracePeriod: "grace_period", "grace_periods" {
+    GracePeriod: "grace_period" {
         /// Milliseconds.
         el expiry: i64,
     }
 
     /// The state of an addition that goes on in the background.
-    Creation: "creation", "creations", by head {
+    Creation: "creation" / "creations", by head {
         flat head: Header,
         el fault: Fault,
         el status: String,
     }
 
     /// A task of the server.
-    Job: "job", "jobs", by head {
+    Job: "job" / "jobs", by head {
         flat head: Header,
         el auto_cleared: bool,
         el end_time: Date,
@@ -67,7 +68,7 @@ describe! {
     }
 
     /// A part of a job.
-    Step: "step", "steps", by head {
+    Step: "step" / "steps", by head {
         flat head: Header,
         el end_time: Date,
         el external: bool,
@@ -85,7 +86,7 @@ describe! {
     }
 
     /// An entry of the event log. Its id is its index.
-    Event: "event", "events", by head {
+    Event: "event" / "events", by head {
         flat head: Header,
         el code: i32,
         el correlation_id: String,

@@ -5,7 +5,7 @@ use crate::{Date, describe::describe};
 
 describe! {
     /// A virtual machine. Base class members first, then those of the running machine.
-    Vm: "vm", "vms", by head {
+    Vm: "vm" / "vms", by head {
         flat head: Header,
         el bios: Bios,
         el cpu: Cpu,
@@ -16,13 +16,18 @@ describe! {
         el high_availability: HighAvailability,
         el initialization: Initialization,
         el io: Io,
+        el lease: StorageDomainLease,
         /// Bytes.
         el memory: u64,
         el memory_policy: MemoryPolicy,
+        el migration: MigrationOptions,
+        /// Milliseconds.
+        el migration_downtime: i32,
         el multi_queues_enabled: bool,
         el origin: String,
         el os: OperatingSystem,
         el placement_policy: PlacementPolicy,
+        el sso: Sso,
         el start_paused: bool,
         el stateless: bool,
         el storage_error_resume_behaviour: String,
@@ -32,15 +37,19 @@ describe! {
         el usb: Usb,
         el virtio_scsi: VirtioScsi,
         el cluster: Box<Cluster>,
+        el cpu_profile: Box<CpuProfile>,
+        el quota: Box<Quota>,
         el fqdn: String,
         el has_illegal_images: bool,
         el next_run_configuration_exists: bool,
+        el numa_tune_mode: String,
         el run_once: bool,
         el start_time: Date,
         el status: String,
         el status_detail: String,
         el stop_reason: String,
         el stop_time: Date,
+        el use_latest_template_version: bool,
         el cdroms: Vec<Cdrom>,
         el disk_attachments: Vec<DiskAttachment>,
         el host: Box<Host>,
@@ -54,45 +63,45 @@ describe! {
     }
 
     /// A template; the contract needs little more than the blank one.
-    Template: "template", "templates", by base.head {
+    Template: "template" / "templates", by base.head {
         flat base: Vm,
         el version: TemplateVersion,
     }
 
     /// Which version of a template this is.
-    TemplateVersion: "version", "versions" {
+    TemplateVersion: "version" {
         el version_name: String,
         el version_number: i32,
     }
 
     /// The firmware.
-    Bios: "bios", "bioss" {
+    Bios: "bios" {
         el boot_menu: BootMenu,
         /// `q35_sea_bios`, `q35_ovmf`, `i440fx_sea_bios`, ...
         el kind = "type": String,
     }
 
     /// The firmware's boot menu.
-    BootMenu: "boot_menu", "boot_menus" {
+    BootMenu: "boot_menu" {
         el enabled: bool,
     }
 
     /// Processors.
-    Cpu: "cpu", "cpus" {
+    Cpu: "cpu" {
         el architecture: String,
         el topology: CpuTopology,
         el kind = "type": String,
     }
 
     /// How the virtual processors are arranged.
-    CpuTopology: "cpu_topology", "cpu_topologies" {
+    CpuTopology: "cpu_topology" {
         el cores: i32,
         el sockets: i32,
         el threads: i32,
     }
 
     /// Graphics.
-    Display: "display", "displays" {
+    Display: "display" {
         el address: String,
         el monitors: i32,
         el port: i32,
@@ -100,18 +109,18 @@ describe! {
     }
 
     /// Restart elsewhere after a failure.
-    HighAvailability: "high_availability", "high_availabilities" {
+    HighAvailability: "high_availability" {
         el enabled: bool,
         el priority: i32,
     }
 
     /// First boot settings; of them only the configuration document is used.
-    Initialization: "initialization", "initializations" {
+    Initialization: "initialization" {
         el configuration: Configuration,
     }
 
     /// The VM as a document.
-    Configuration: "configuration", "configurations" {
+    Configuration: "configuration" {
         /// The OVF document, as text.
         el data: String,
         /// `ovf` or `ova`.
@@ -119,19 +128,19 @@ describe! {
     }
 
     /// I/O threads.
-    Io: "io", "ios" {
+    Io: "io" {
         el threads: i32,
     }
 
     /// What the hypervisor may do with the memory. All sizes in bytes.
-    MemoryPolicy: "memory_policy", "memory_policies" {
+    MemoryPolicy: "memory_policy" {
         el ballooning: bool,
         el guaranteed: u64,
         el max: u64,
     }
 
     /// The guest's operating system and how it is booted.
-    OperatingSystem: "os", "oss" {
+    OperatingSystem: "os" {
         el boot: Boot,
         el cmdline: String,
         el initrd: String,
@@ -141,39 +150,62 @@ describe! {
     }
 
     /// How the guest is booted.
-    Boot: "boot", "boots" {
+    Boot: "boot" {
         el devices: BootDevices,
     }
 
     /// Boot devices in the order in which they are tried.
-    BootDevices: "devices", "devicess" {
+    BootDevices: "devices" {
         /// `hd`, `cdrom`, `network`.
         many device: String,
     }
 
+    /// How the VM moves between hosts; `inherit`, `true` or `false` each.
+    MigrationOptions: "migration" {
+        el auto_converge: String,
+        el compressed: String,
+        el encrypted: String,
+    }
+
+    /// How users are signed on in the guest.
+    Sso: "sso" {
+        el methods: Vec<SsoMethod>,
+    }
+
+    /// One way to sign on; its id is its name.
+    SsoMethod: "method" {
+        attr id: String,
+    }
+
+    /// A lease that keeps the VM from running twice.
+    StorageDomainLease: "lease" {
+        el storage_domain: Box<StorageDomain>,
+    }
+
     /// Which hosts the VM may run on.
-    PlacementPolicy: "placement_policy", "placement_policies" {
+    PlacementPolicy: "placement_policy" {
         el affinity: String,
+        el hosts: Vec<Host>,
     }
 
     /// The guest clock's zone.
-    TimeZone: "time_zone", "time_zones" {
+    TimeZone: "time_zone" {
         el name: String,
         el utc_offset: String,
     }
 
     /// USB redirection.
-    Usb: "usb", "usbs" {
+    Usb: "usb" {
         el enabled: bool,
     }
 
     /// The virtio-scsi controller.
-    VirtioScsi: "virtio_scsi", "virtio_scsis" {
+    VirtioScsi: "virtio_scsi" {
         el enabled: bool,
     }
 
     /// A network card.
-    Nic: "nic", "nics", by head {
+    Nic: "nic" / "nics", by head {
         flat head: Header,
         el interface: String,
         el linked: bool,
@@ -189,19 +221,19 @@ describe! {
     }
 
     /// A hardware address.
-    Mac: "mac", "macs" {
+    Mac: "mac" {
         el address: String,
     }
 
     /// An optical drive.
-    Cdrom: "cdrom", "cdroms", by head {
+    Cdrom: "cdrom" / "cdroms", by head {
         flat head: Header,
         el file: File,
         el vm: Box<Vm>,
     }
 
     /// An image file in a drive; its id is its name.
-    File: "file", "files", by head {
+    File: "file" / "files", by head {
         flat head: Header,
         el content: String,
         el kind = "type": String,

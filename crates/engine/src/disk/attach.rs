@@ -1,0 +1,218 @@
+//! Attaches, changes and detaches disks of a VM that is down; and a disk's texts. Rows only.
+
+use crate::{
+    access,
+    command::{Accepted, Attach, AttachFields, Detach, Origin, UpdateAttachment, UpdateDisk},
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+    journal::Actor,
+    limits,
+    lock::{self, Entity},
+    vm::{configure::no_slot, spec, view::wrong_status},
+};
+use std::sync::Arc;
+use stillpoint_store::{
+    Tx,
+    disk::{self, DiskRow},
+    vm::{self, AttachmentRow},
+};
+use stillpoint_types::{Caller, DiskId, DiskInterface, FaultCode, Need, VmStatus};
+
+/// A VM whose devices may change: down, and held by no job.
+fn changeable(tx: &Tx, who: &Caller, id: stillpoint_types::VmId, what: &str) -> Result<access::Vm, Fault> {
+    let found = access::vm(tx, who, id, Need::Operate)?;
+    lock::expect_free(tx, Entity::Vm(id), &found.row.name)?;
+    expect_down(&found, what)?;
+    Ok(found)
+}
+
+fn expect_down(found: &access::Vm, what: &str) -> Result<(), Fault> {
+    match found.row.status {
+        VmStatus::Down => Ok(()),
+        status => Err(wrong_status(&found.row.name, status, what, "down")),
+    }
+}
+
+/// Writes a new attachment, checked but for the disk's own state.
+pub(crate) fn put(tx: &Tx, found: &access::Vm, disk: &DiskRow, fields: &AttachFields) -> Result<(), Fault> {
+    expect_down(found, "attaching a disk")?;
+    let attached = vm::attachments(tx, found.row.id)?;
+    let interface = fields.interface.unwrap_or(DiskInterface::Virtio);
+    let slot = spec::free_slot(&found.config, &attached, interface).ok_or_else(|| no_slot(&found.row.name))?;
+    let position = attached.iter().map(|a| a.position + 1).max().unwrap_or(0);
+    if fields.bootable == Some(true) {
+        expect_no_boot_disk(found, &attached, disk.id)?;
+    }
+    vm::put_attachment(
+        tx,
+        &AttachmentRow {
+            vm: found.row.id,
+            disk: disk.id,
+            interface,
+            bootable: fields.bootable.unwrap_or(false),
+            active: fields.active.unwrap_or(true),
+            read_only: fields.read_only.unwrap_or(false),
+            slot,
+            position,
+        },
+    )?;
+    Ok(vm::touch(tx, found.row.id)?)
+}
+
+/// One bootable disk a VM, as in oVirt.
+fn expect_no_boot_disk(found: &access::Vm, attached: &[AttachmentRow], but: DiskId) -> Result<(), Fault> {
+    match attached.iter().find(|a| a.bootable && a.disk != but) {
+        None => Ok(()),
+        Some(other) => Err(Fault::new(
+            FaultCode::DiskAttached,
+            format!(
+                "Disk {} is already the bootable disk of VM {}: make it not bootable first.",
+                other.disk, found.row.name
+            ),
+        )),
+    }
+}
+
+pub(crate) async fn attach(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: Attach,
+) -> Result<Accepted<DiskId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = changeable(tx, &who, command.vm, "attaching a disk")?;
+        let row = access::named_disk(tx, &who, id, Need::Operate)?;
+        lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
+        if row.project != found.row.project {
+            return Err(Fault::new(
+                FaultCode::RelatedNotFound,
+                format!("The disk {id} does not exist."),
+            ));
+        }
+        if let Some(other) = vm::attachments_of_disk(tx, id)?.first() {
+            let text = format!(
+                "Cannot attach Virtual Disk. Disk {} is attached to VM {} already.",
+                row.alias, other.vm
+            );
+            return Err(Fault::new(FaultCode::DiskAttached, text));
+        }
+        put(tx, &found, &row, &command.fields)?;
+        let (project, name) = (found.row.project, &found.row.name);
+        let text = format!(
+            "Disk {} was successfully attached to VM {name} by {}.",
+            row.alias, actor.name
+        );
+        Event::new(What::DiskAttached, text)
+            .by(&actor)
+            .vm(project, found.row.id, name)
+            .disk(project, id, &row.alias)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted { id, job: None })
+}
+
+fn attachment(tx: &Tx, found: &access::Vm, disk: DiskId) -> Result<AttachmentRow, Fault> {
+    let all = vm::attachments(tx, found.row.id)?;
+    all.into_iter()
+        .find(|a| a.disk == disk)
+        .ok_or_else(|| Fault::not_found("disk attachment", disk))
+}
+
+pub(crate) async fn update(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: UpdateAttachment,
+) -> Result<Accepted<DiskId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = changeable(tx, &who, command.vm, "changing an attachment")?;
+        let mut row = attachment(tx, &found, id)?;
+        let all = vm::attachments(tx, command.vm)?;
+        if let Some(interface) = command.fields.interface.filter(|interface| *interface != row.interface) {
+            let others: Vec<_> = all.iter().filter(|a| a.disk != id).cloned().collect();
+            row.slot = spec::free_slot(&found.config, &others, interface).ok_or_else(|| no_slot(&found.row.name))?;
+            row.interface = interface;
+        }
+        if command.fields.bootable == Some(true) {
+            expect_no_boot_disk(&found, &all, id)?;
+        }
+        row.bootable = command.fields.bootable.unwrap_or(row.bootable);
+        row.active = command.fields.active.unwrap_or(row.active);
+        row.read_only = command.fields.read_only.unwrap_or(row.read_only);
+        vm::put_attachment(tx, &row)?;
+        vm::touch(tx, command.vm)?;
+        let name = &found.row.name;
+        let text = format!(
+            "The attachment of disk {id} to VM {name} was changed by {}.",
+            actor.name
+        );
+        Event::new(What::VmUpdated, text)
+            .by(&actor)
+            .vm(found.row.project, command.vm, name)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted { id, job: None })
+}
+
+pub(crate) async fn detach(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: Detach,
+) -> Result<Accepted<DiskId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = changeable(tx, &who, command.vm, "detaching a disk")?;
+        attachment(tx, &found, id)?;
+        let row = access::disk(tx, &who, id, Need::Operate)?;
+        lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
+        vm::delete_attachment(tx, command.vm, id)?;
+        vm::touch(tx, command.vm)?;
+        if command.delete {
+            super::delete::forget(tx, &actor, &row)?;
+        }
+        let (project, name) = (found.row.project, &found.row.name);
+        let text = format!(
+            "Disk {} was successfully detached from VM {name} by {}.",
+            row.alias, actor.name
+        );
+        Event::new(What::DiskDetached, text)
+            .by(&actor)
+            .vm(project, found.row.id, name)
+            .disk(project, id, &row.alias)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    engine.tidy.notify_one();
+    Ok(Accepted { id, job: None })
+}
+
+pub(crate) async fn update_disk(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: UpdateDisk,
+) -> Result<Accepted<DiskId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let row = access::disk(tx, &who, id, Need::Operate)?;
+        lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
+        let alias = command.alias.unwrap_or(row.alias);
+        let description = command.description.unwrap_or(row.description);
+        limits::name("alias", &alias)?;
+        limits::text("description", &description, limits::TEXT_MAX)?;
+        disk::set_texts(tx, id, &alias, &description)?;
+        let text = format!("Disk {alias} was updated by {}.", actor.name);
+        Event::new(What::DiskUpdated, text)
+            .by(&actor)
+            .disk(row.project, id, &alias)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted { id, job: None })
+}

@@ -1,0 +1,261 @@
+//! Makes a disk with an empty base image, and attaches it if that was asked for.
+//!
+//! | step | does | undone by |
+//! |---|---|---|
+//! | `create` **pivot** | the base image's file, durable | the file is removed |
+//!
+//! The disk is visible, and locked, from the request on; if its file cannot be made it goes again (event 2022).
+
+use super::attach;
+use crate::{
+    access,
+    command::{Accepted, CreateDisk, DomainRef, Origin},
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+    journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
+    limits,
+    lock::{Entity, Wanted},
+    ports::{Allocation, ImageRef},
+};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use stillpoint_store::{
+    Tx,
+    disk::{self, DiskRow},
+    image::{self, ImageRow, ImageState},
+    job::JobRow,
+    vm,
+};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, VmId, now_micros};
+
+pub(crate) const KIND: &str = "disk_create";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Params {
+    disk: DiskId,
+    alias: String,
+    image: ImageRef,
+    size_bytes: u64,
+    allocation: Allocation,
+    vm: Option<VmId>,
+}
+
+/// Refuses what would leave a storage domain without its reserve.
+pub(crate) fn expect_space(domain: &str, available_bytes: u64, needed_bytes: u64) -> Result<(), Fault> {
+    if available_bytes >= needed_bytes {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::NoSpace,
+        format!(
+            "Storage domain {domain} has {} MiB free, but {} MiB are needed. Remove snapshots or disks, or add space.",
+            available_bytes >> 20,
+            needed_bytes >> 20
+        ),
+    ))
+}
+
+/// Finds the domain that a request names.
+pub(crate) fn expect_domain(engine: &Inner, named: &DomainRef) -> Result<(), Fault> {
+    let (known, shown) = match named {
+        DomainRef::Default => (true, String::new()),
+        DomainRef::Id(id) => (*id == engine.domain.id, id.to_string()),
+        DomainRef::Name(name) => (*name == engine.domain.name, name.chars().take(64).collect()),
+    };
+    if known {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::RelatedNotFound,
+        format!("Entity not found: storage domain {shown}"),
+    ))
+}
+
+pub(crate) async fn submit(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: CreateDisk,
+) -> Result<Accepted<DiskId>, Fault> {
+    access::may_create(who)?;
+    expect_domain(engine, &command.domain)?;
+    limits::range("provisioned_size", command.size_bytes, 1, limits::DISK_MAX_BYTES)?;
+    limits::text("description", &command.description, limits::TEXT_MAX)?;
+    if let Some(alias) = &command.alias {
+        limits::name("alias", alias)?;
+    }
+    let size_bytes = command.size_bytes.next_multiple_of(512);
+    let sparse = command.sparse.unwrap_or(command.format == ImageFormat::Cow);
+    let needed = limits::RESERVE_BYTES + if sparse { 0 } else { size_bytes };
+    let space = engine.images.space(&engine.domain_path()).await?;
+    expect_space(&engine.domain.name, space.available_bytes, needed)?;
+    let (inner, who, actor) = (Arc::clone(engine), who.clone(), Actor::of(who, origin));
+    let accepted = engine
+        .store
+        .write(move |tx| plan(&inner, tx, &who, &actor, command, size_bytes, sparse))
+        .await?;
+    if let Some(job) = accepted.job {
+        journal::executor::drive(engine, job, false);
+    }
+    Ok(accepted)
+}
+
+fn plan(
+    engine: &Inner,
+    tx: &Tx,
+    who: &Caller,
+    actor: &Actor,
+    command: CreateDisk,
+    size_bytes: u64,
+    sparse: bool,
+) -> Result<Accepted<DiskId>, Fault> {
+    let id = command.id.unwrap_or_else(DiskId::fresh);
+    let mut project = who.home_project;
+    let mut locks = Vec::new();
+    let mut alias = command.alias.unwrap_or_else(|| format!("disk-{id}"));
+    if let Some((vm_id, _)) = &command.attach {
+        let found = access::vm(tx, who, *vm_id, Need::Operate)?;
+        project = found.row.project;
+        if alias.starts_with("disk-") {
+            alias = format!("{}_Disk{}", found.row.name, vm::attachments(tx, *vm_id)?.len() + 1);
+        }
+        locks.push(Wanted::exclusive(Entity::Vm(*vm_id), &found.row.name));
+    }
+    locks.push(Wanted::exclusive(Entity::Disk(id), &alias));
+    let image = ImageRow {
+        id: command.image.unwrap_or_else(ImageId::fresh),
+        disk: id,
+        parent: None,
+        domain: engine.domain.id,
+        format: command.format,
+        size_bytes,
+        state: ImageState::Creating,
+        created_at: now_micros(),
+    };
+    let row = DiskRow {
+        id,
+        project,
+        domain: engine.domain.id,
+        alias: alias.clone(),
+        description: command.description,
+        size_bytes,
+        sparse,
+        image: image.id,
+        illegal: None,
+        created_at: image.created_at,
+    };
+    insert(tx, &image, &row)?;
+    if let Some((vm_id, fields)) = &command.attach {
+        let found = access::vm(tx, who, *vm_id, Need::Operate)?;
+        attach::put(tx, &found, &row, fields)?;
+    }
+    let params = Params {
+        disk: id,
+        alias: alias.clone(),
+        image: engine.image_ref(&image),
+        size_bytes,
+        allocation: if sparse {
+            Allocation::Sparse
+        } else {
+            Allocation::Preallocated
+        },
+        vm: command.attach.map(|(vm, _)| vm),
+    };
+    let job = NewJob {
+        kind: KIND,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Adding Disk {alias}"),
+        project,
+        vm: params.vm,
+        locks,
+        steps: vec![NewStep::new("create", "Creating the base image").pivot()],
+    };
+    Ok(Accepted {
+        id,
+        job: Some(enqueue(tx, actor, job)?),
+    })
+}
+
+/// Adds image and disk; ids that are taken are the client's fault.
+pub(crate) fn insert(tx: &Tx, image: &ImageRow, row: &DiskRow) -> Result<(), Fault> {
+    let taken = |what: &str, id: String| {
+        Fault::new(
+            FaultCode::IdInUse,
+            format!("Cannot add Disk. The {what} {id} exists already; choose another."),
+        )
+    };
+    image::insert(tx, image).map_err(|error| match error {
+        duplicate if duplicate.is_duplicate() => taken("image", image.id.to_string()),
+        other => other.into(),
+    })?;
+    disk::insert(tx, row).map_err(|error| match error {
+        duplicate if duplicate.is_duplicate() => taken("disk", row.id.to_string()),
+        other => other.into(),
+    })
+}
+
+/// The saga.
+pub(crate) struct Create {
+    params: Params,
+}
+
+pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
+    Ok(Arc::new(Create {
+        params: from_json(&row.params)?,
+    }))
+}
+
+#[async_trait]
+impl Saga for Create {
+    async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
+        let Params {
+            image,
+            size_bytes,
+            allocation,
+            ..
+        } = &self.params;
+        cx.engine.images.create_base(image, *size_bytes, *allocation).await?;
+        let id = image.id;
+        Ok(Done::nothing().and(move |tx| Ok(image::set_state(tx, id, ImageState::Live)?)))
+    }
+
+    async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
+        // Only a file that this job made: `create_base` refuses one that was there before, and then made none.
+        let why = cx.job.failure.as_deref().map(from_json::<Fault>).transpose()?;
+        if why.is_none_or(|why| why.code != FaultCode::IdInUse) {
+            cx.engine
+                .images
+                .remove(&self.params.image)
+                .await
+                .map_err(StepError::later)?;
+        }
+        Ok(Undo::Undone)
+    }
+
+    fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+        let (params, actor) = (&self.params, Actor::of_job(job));
+        let text = format!("The disk {} was successfully added.", params.alias);
+        Event::new(What::DiskAdded, text)
+            .by(&actor)
+            .disk(job.project, params.disk, &params.alias)
+            .write(tx)
+    }
+
+    fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
+        let (params, actor) = (&self.params, Actor::of_job(job));
+        for a in vm::attachments_of_disk(tx, params.disk)? {
+            vm::delete_attachment(tx, a.vm, params.disk)?;
+        }
+        disk::delete(tx, params.disk)?;
+        image::delete(tx, params.image.id)?;
+        let text = format!("Add-Disk operation failed for disk {}: {}", params.alias, why.text);
+        Event::new(What::DiskAddFailed, text)
+            .by(&actor)
+            .disk(job.project, params.disk, &params.alias)
+            .write(tx)
+    }
+}

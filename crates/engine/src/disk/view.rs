@@ -1,0 +1,290 @@
+//! Disks, attachments, images and storage domains as clients see them.
+
+use crate::{
+    access,
+    engine::Inner,
+    fault::Fault,
+    lock::{self, Entity},
+    view::{AttachmentView, DiskSnapshotView, DiskView, DomainView, Filter, Page},
+};
+use std::sync::Arc;
+use stillpoint_store::{
+    Conn,
+    disk::{self, DiskRow},
+    image::{self, ImageRow},
+    snapshot, vm,
+};
+use stillpoint_types::{Caller, DiskId, DomainId, ImageFormat, Need, VmId};
+
+/// A view whose sizes on disk are still to be measured, with the images to measure.
+struct Unmeasured {
+    view: DiskView,
+    images: Vec<ImageRow>,
+}
+
+fn unmeasured(conn: &Conn, row: DiskRow) -> Result<Unmeasured, Fault> {
+    let images = image::of_disk(conn, row.id)?;
+    let format = image::get(conn, row.image)?.map_or(ImageFormat::Cow, |image| image.format);
+    let view = DiskView {
+        id: row.id,
+        project: row.project,
+        alias: row.alias,
+        description: row.description,
+        size_bytes: row.size_bytes,
+        format,
+        sparse: row.sparse,
+        image: row.image,
+        domain: row.domain,
+        actual_bytes: 0,
+        total_bytes: 0,
+        illegal: row.illegal,
+        holder: lock::holder(conn, Entity::Disk(row.id))?,
+        vms: vm::attachments_of_disk(conn, row.id)?
+            .into_iter()
+            .map(|a| a.vm)
+            .collect(),
+        created_at: row.created_at,
+    };
+    Ok(Unmeasured { view, images })
+}
+
+async fn measured(engine: &Inner, disks: Vec<Unmeasured>) -> Result<Vec<DiskView>, Fault> {
+    let files: Vec<_> = disks
+        .iter()
+        .flat_map(|d| d.images.iter().map(|row| engine.image_ref(row)))
+        .collect();
+    let mut bytes = engine.images.actual_bytes(&files).await?.into_iter();
+    let mut views = Vec::with_capacity(disks.len());
+    for Unmeasured { mut view, images } in disks {
+        for (row, bytes) in images.iter().zip(bytes.by_ref()) {
+            view.total_bytes += bytes;
+            if row.id == view.image {
+                view.actual_bytes = bytes;
+            }
+        }
+        views.push(view);
+    }
+    Ok(views)
+}
+
+async fn read(
+    engine: &Arc<Inner>,
+    rows: impl FnOnce(&Conn) -> Result<Vec<DiskRow>, Fault> + Send + 'static,
+) -> Result<Vec<DiskView>, Fault> {
+    let found = engine
+        .store
+        .read(move |conn| -> Result<Vec<_>, Fault> {
+            rows(conn)?.into_iter().map(|row| unmeasured(conn, row)).collect()
+        })
+        .await?;
+    measured(engine, found).await
+}
+
+pub(crate) async fn page(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<DiskView>, Fault> {
+    let query = crate::vm::view::query(who, filter, page);
+    read(engine, move |conn| Ok(disk::page(conn, &query, None)?)).await
+}
+
+pub(crate) async fn page_of_domain(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    id: DomainId,
+    page: &Page,
+) -> Result<Vec<DiskView>, Fault> {
+    expect_domain(engine, id)?;
+    let query = crate::vm::view::query(who, &Filter::default(), page);
+    read(engine, move |conn| Ok(disk::page(conn, &query, Some(id))?)).await
+}
+
+fn one<T>(views: Vec<T>) -> Result<T, Fault> {
+    views
+        .into_iter()
+        .next()
+        .ok_or_else(|| Fault::internal("a view is missing"))
+}
+
+pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: DiskId) -> Result<DiskView, Fault> {
+    let who = who.clone();
+    one(read(engine, move |conn| Ok(vec![access::disk(conn, &who, id, Need::Read)?])).await?)
+}
+
+pub(crate) async fn attachments(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<Vec<AttachmentView>, Fault> {
+    let who = who.clone();
+    let (rows, disks) = engine
+        .store
+        .read(move |conn| -> Result<_, Fault> {
+            access::vm(conn, &who, id, Need::Read)?;
+            let rows = vm::attachments(conn, id)?;
+            let mut disks = Vec::with_capacity(rows.len());
+            for a in &rows {
+                let row = disk::get(conn, a.disk)?.ok_or_else(|| Fault::internal("an attached disk is gone"))?;
+                disks.push(unmeasured(conn, row)?);
+            }
+            Ok((rows, disks))
+        })
+        .await?;
+    let disks = measured(engine, disks).await?;
+    let view = |(a, disk): (vm::AttachmentRow, DiskView)| AttachmentView {
+        vm: id,
+        disk,
+        interface: a.interface,
+        bootable: a.bootable,
+        active: a.active,
+        read_only: a.read_only,
+    };
+    Ok(rows.into_iter().zip(disks).map(view).collect())
+}
+
+pub(crate) async fn attachment(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    id: VmId,
+    disk: DiskId,
+) -> Result<AttachmentView, Fault> {
+    let all = attachments(engine, who, id).await?;
+    all.into_iter()
+        .find(|a| a.disk.id == disk)
+        .ok_or_else(|| Fault::not_found("disk attachment", disk))
+}
+
+// ------------------------------------------------------------------------------------------------ images
+
+/// An image of a disk; `None` when the disk is not to be seen, or the image is hidden from this list.
+fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<DiskSnapshotView, Fault> {
+    let active = owner.image == row.id;
+    let named = if active {
+        match vm::attachments_of_disk(conn, owner.id)?.first() {
+            Some(a) => snapshot::active(conn, a.vm)?.map(|row| row.id),
+            None => None,
+        }
+    } else {
+        snapshot::of_image(conn, row.id)?.first().copied()
+    };
+    Ok(DiskSnapshotView {
+        image: row.id,
+        parent: row.parent,
+        disk: owner.id,
+        alias: owner.alias.clone(),
+        description: owner.description.clone(),
+        snapshot: named,
+        active,
+        format: row.format,
+        size_bytes: row.size_bytes,
+        actual_bytes: 0,
+        locked: lock::holder(conn, Entity::Disk(owner.id))?.is_some(),
+        domain: row.domain,
+    })
+}
+
+async fn measured_images(engine: &Inner, mut views: Vec<DiskSnapshotView>) -> Result<Vec<DiskSnapshotView>, Fault> {
+    let files: Vec<_> = views
+        .iter()
+        .map(|view| engine.image_file(view.image, view.format))
+        .collect();
+    for (view, bytes) in views.iter_mut().zip(engine.images.actual_bytes(&files).await?) {
+        view.actual_bytes = bytes;
+    }
+    Ok(views)
+}
+
+pub(crate) async fn images(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    id: DiskId,
+    include_active: bool,
+) -> Result<Vec<DiskSnapshotView>, Fault> {
+    let who = who.clone();
+    let views = engine
+        .store
+        .read(move |conn| -> Result<Vec<_>, Fault> {
+            let owner = access::disk(conn, &who, id, Need::Read)?;
+            let rows = image::of_disk(conn, id)?;
+            let shown = rows.iter().filter(|row| include_active || row.id != owner.image);
+            shown.map(|row| image_view(conn, &owner, row)).collect()
+        })
+        .await?;
+    measured_images(engine, views).await
+}
+
+pub(crate) async fn images_of_domain(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    id: DomainId,
+    include_active: bool,
+    page: &Page,
+) -> Result<Vec<DiskSnapshotView>, Fault> {
+    expect_domain(engine, id)?;
+    let (who, mut after, limit) = (
+        who.clone(),
+        page.after.clone().map_or_else(String::new, |(_, id)| id),
+        page.limit,
+    );
+    let views = engine
+        .store
+        .read(move |conn| -> Result<Vec<_>, Fault> {
+            let mut views = Vec::new();
+            // Rows that this caller may not see are passed over, so that a page is full or the last one.
+            while views.len() < limit {
+                let rows = image::page_of_domain(conn, id, &after, limit)?;
+                let Some(last) = rows.last() else { break };
+                after = last.id.to_string();
+                for row in &rows {
+                    let Some(owner) = disk::get(conn, row.disk)? else {
+                        continue;
+                    };
+                    let visible = access::check(&who, owner.project, Need::Read, "disk", "").is_ok();
+                    if visible && (include_active || row.id != owner.image) && views.len() < limit {
+                        views.push(image_view(conn, &owner, row)?);
+                    }
+                }
+            }
+            Ok(views)
+        })
+        .await?;
+    measured_images(engine, views).await
+}
+
+// --------------------------------------------------------------------------------------- storage domains
+
+pub(crate) fn expect_domain(engine: &Inner, id: DomainId) -> Result<(), Fault> {
+    if id == engine.domain.id {
+        Ok(())
+    } else {
+        Err(Fault::not_found("storage domain", id))
+    }
+}
+
+pub(crate) async fn domains(engine: &Arc<Inner>, _who: &Caller) -> Result<Vec<DomainView>, Fault> {
+    let rows = engine
+        .store
+        .read(|conn| -> Result<Vec<_>, Fault> {
+            let with_size = |row: disk::DomainRow| Ok((disk::committed_bytes(conn, row.id)?, row));
+            disk::domains(conn)?.into_iter().map(with_size).collect()
+        })
+        .await?;
+    let mut views = Vec::with_capacity(rows.len());
+    for (committed_bytes, row) in rows {
+        let space = engine.images.space(std::path::Path::new(&row.path)).await?;
+        views.push(DomainView {
+            id: row.id,
+            name: row.name,
+            path: row.path,
+            available_bytes: space.available_bytes,
+            used_bytes: space.used_bytes,
+            committed_bytes,
+        });
+    }
+    Ok(views)
+}
+
+pub(crate) async fn domain(engine: &Arc<Inner>, who: &Caller, id: DomainId) -> Result<DomainView, Fault> {
+    let all = domains(engine, who).await?;
+    all.into_iter()
+        .find(|d| d.id == id)
+        .ok_or_else(|| Fault::not_found("storage domain", id))
+}

@@ -1,0 +1,140 @@
+//! Events: what users read of what happened, with oVirt's codes.
+//!
+//! An event is written in the transaction of the change that it tells of, so neither is there without the other.
+
+use crate::{fault::Fault, journal::Actor};
+use stillpoint_store::{Tx, event::EventRow};
+use stillpoint_types::{DiskId, ProjectId, Severity, VmId, now_micros};
+
+/// What can happen, with oVirt's numeric code and severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    VmAdded,
+    VmUpdated,
+    VmRemoved,
+    VmStarted,
+    VmStartFailed,
+    VmResumed,
+    VmStopped,
+    VmShutdownAsked,
+    VmDown,
+    VmDownError,
+    VmPausedIo,
+    VmNotResponding,
+    VmResponding,
+    DiskAdded,
+    DiskAddFailed,
+    DiskRemoved,
+    DiskUpdated,
+    DiskAttached,
+    DiskDetached,
+    SnapshotStarted,
+    SnapshotDone,
+    SnapshotFailed,
+    SnapshotMemoryLost,
+    SnapshotRemoveStarted,
+    SnapshotRemoved,
+    SnapshotRemoveFailed,
+    SnapshotPartlyRemoved,
+    RestoreStarted,
+    RestoreDone,
+    RestoreFailed,
+    FreezeFailed,
+    ThawFailed,
+    Frozen,
+    Thawed,
+    Recovered,
+    GraphMismatch,
+}
+
+impl What {
+    fn code(self) -> (u32, Severity) {
+        use Severity::{Alert, Error, Normal, Warning};
+        match self {
+            Self::VmAdded => (34, Normal),
+            Self::VmUpdated => (35, Normal),
+            Self::VmRemoved => (113, Normal),
+            Self::VmStarted => (32, Normal),
+            Self::VmStartFailed => (54, Error),
+            Self::VmResumed => (39, Normal),
+            Self::VmStopped => (33, Normal),
+            Self::VmShutdownAsked => (73, Normal),
+            Self::VmDown => (61, Normal),
+            Self::VmDownError => (119, Error),
+            Self::VmPausedIo => (145, Error),
+            Self::VmNotResponding => (126, Warning),
+            Self::VmResponding => (127, Normal),
+            Self::DiskAdded => (2021, Normal),
+            Self::DiskAddFailed => (2022, Error),
+            Self::DiskRemoved => (2014, Normal),
+            Self::DiskUpdated => (2018, Normal),
+            Self::DiskAttached => (2016, Normal),
+            Self::DiskDetached => (2017, Normal),
+            Self::SnapshotStarted => (45, Normal),
+            Self::SnapshotDone => (68, Normal),
+            Self::SnapshotFailed => (69, Error),
+            Self::SnapshotMemoryLost => (173, Error),
+            Self::SnapshotRemoveStarted => (342, Normal),
+            Self::SnapshotRemoved => (356, Normal),
+            Self::SnapshotRemoveFailed => (357, Error),
+            Self::SnapshotPartlyRemoved => (359, Warning),
+            Self::RestoreStarted => (94, Normal),
+            Self::RestoreDone => (95, Normal),
+            Self::RestoreFailed => (96, Error),
+            Self::FreezeFailed => (10764, Warning),
+            Self::ThawFailed => (10765, Warning),
+            Self::Frozen => (10767, Normal),
+            Self::Thawed => (10768, Normal),
+            // Ours: oVirt has no code for these.
+            Self::Recovered => (20001, Warning),
+            Self::GraphMismatch => (20002, Alert),
+        }
+    }
+}
+
+/// An event being put together.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    row: EventRow,
+}
+
+impl Event {
+    pub(crate) fn new(what: What, text: impl Into<String>) -> Self {
+        let (code, severity) = what.code();
+        let row = EventRow {
+            index: 0,
+            code,
+            severity,
+            text: text.into(),
+            at: now_micros(),
+            correlation_id: None,
+            project: None,
+            user: None,
+            vm: None,
+            disk: None,
+        };
+        Self { row }
+    }
+
+    pub(crate) fn by(mut self, actor: &Actor) -> Self {
+        self.row.correlation_id = (!actor.correlation_id.is_empty()).then(|| actor.correlation_id.clone());
+        self.row.user = Some((actor.user, actor.name.clone()));
+        self
+    }
+
+    pub(crate) fn vm(mut self, project: ProjectId, id: VmId, name: &str) -> Self {
+        self.row.project = Some(project);
+        self.row.vm = Some((id, name.to_owned()));
+        self
+    }
+
+    pub(crate) fn disk(mut self, project: ProjectId, id: DiskId, alias: &str) -> Self {
+        self.row.project = Some(project);
+        self.row.disk = Some((id, alias.to_owned()));
+        self
+    }
+
+    pub(crate) fn write(self, tx: &Tx) -> Result<(), Fault> {
+        Ok(stillpoint_store::event::insert(tx, &self.row)?)
+    }
+}

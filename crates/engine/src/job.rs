@@ -1,0 +1,145 @@
+//! Jobs, steps and events as clients see them.
+
+use crate::{
+    access,
+    engine::Inner,
+    fault::Fault,
+    journal::from_json,
+    view::{EventView, Filter, JobView, Page, RunStatus, StepView},
+};
+use std::sync::Arc;
+use stillpoint_store::{event::EventRow, job::JobRow};
+use stillpoint_types::{Caller, JobId, JobState, Need};
+
+fn view(row: JobRow) -> JobView {
+    let failure = row
+        .failure
+        .as_deref()
+        .and_then(|text| from_json::<Fault>(text).ok())
+        .map(|fault| fault.text);
+    JobView {
+        id: row.id,
+        status: match row.state {
+            JobState::Queued | JobState::Running | JobState::Unwinding => RunStatus::Started,
+            JobState::Done => RunStatus::Finished,
+            JobState::Undone | JobState::Stuck => RunStatus::Failed,
+        },
+        description: row.description,
+        owner: row.owner,
+        correlation_id: row.correlation_id,
+        started_at: row.created_at,
+        ended_at: row.ended_at,
+        updated_at: row.updated_at,
+        failure,
+    }
+}
+
+pub(crate) async fn jobs(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<JobView>, Fault> {
+    let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
+        let before = page.after.as_ref().map(|(_, id)| id.as_str());
+        let correlation = filter.correlation_id.as_deref();
+        Ok(stillpoint_store::job::page(
+            conn,
+            projects.as_deref(),
+            correlation,
+            before,
+            page.limit,
+        )?)
+    };
+    Ok(engine.store.read(read).await?.into_iter().map(view).collect())
+}
+
+async fn row(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<JobRow, Fault> {
+    let who = who.clone();
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
+        let row = stillpoint_store::job::get(conn, id)?.ok_or_else(|| Fault::not_found("job", id))?;
+        access::check(&who, row.project, Need::Read, "job", &id.to_string())?;
+        Ok(row)
+    };
+    engine.store.read(read).await
+}
+
+pub(crate) async fn job(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<JobView, Fault> {
+    row(engine, who, id).await.map(view)
+}
+
+pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<Vec<StepView>, Fault> {
+    row(engine, who, id).await?;
+    let rows = engine
+        .store
+        .read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::steps(conn, id)?) })
+        .await?;
+    let step = |row: stillpoint_store::job::StepRow| StepView {
+        id: row.id,
+        job: row.job,
+        description: row.description,
+        number: row.seq,
+        state: row.state,
+        progress: row.progress,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+    };
+    Ok(rows.into_iter().map(step).collect())
+}
+
+fn event_view(row: EventRow) -> EventView {
+    EventView {
+        index: row.index,
+        code: row.code,
+        severity: row.severity,
+        text: row.text,
+        at: row.at,
+        correlation_id: row.correlation_id,
+        user: row.user,
+        vm: row.vm,
+        disk: row.disk,
+    }
+}
+
+pub(crate) async fn events(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> Result<Vec<EventView>, Fault> {
+    let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
+        let before = page
+            .after
+            .as_ref()
+            .and_then(|(_, id)| id.parse().ok())
+            .unwrap_or(i64::MAX);
+        let from = filter.from_index.unwrap_or(0).max(0);
+        let correlation = filter.correlation_id.as_deref();
+        Ok(stillpoint_store::event::page(
+            conn,
+            projects.as_deref(),
+            correlation,
+            from,
+            before,
+            page.limit,
+        )?)
+    };
+    Ok(engine.store.read(read).await?.into_iter().map(event_view).collect())
+}
+
+pub(crate) async fn event(engine: &Arc<Inner>, who: &Caller, index: i64) -> Result<EventView, Fault> {
+    let who = who.clone();
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
+        let missing = || Fault::not_found("event", index);
+        let row = stillpoint_store::event::get(conn, index)?.ok_or_else(missing)?;
+        match row.project {
+            Some(project) => access::check(&who, project, Need::Read, "event", &index.to_string())?,
+            None if who.is_admin => {}
+            None => return Err(missing()),
+        }
+        Ok(row)
+    };
+    engine.store.read(read).await.map(event_view)
+}

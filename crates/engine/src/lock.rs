@@ -1,0 +1,117 @@
+//! Locks: rows that live exactly as long as their job.
+//!
+//! Who may run beside whom (ovirt-semantics section 2.8). Every job locks its VM, and each disk whose chain it changes:
+//!
+//! | running | create snapshot | delete snapshot | restore | start | stop | attach, detach, delete |
+//! |---|---|---|---|---|---|---|
+//! | create snapshot | no | no | no | no | no | no |
+//! | delete snapshot | no | no (same VM) | no | no | **yes**: the merge goes on at rest | no |
+//! | restore | no | no | no | no | - (VM is down) | no |
+//! | start | no | no | no | no | no | no |
+//! | create or adopt a disk | - | - | - | - | - | no (the disk) |
+//!
+//! A refused request is told what holds the entity and since when.
+
+use crate::{fault::Fault, view::Holder};
+use stillpoint_store::{
+    Conn, Tx,
+    job::{self, LockRow},
+};
+use stillpoint_types::{DiskId, FaultCode, JobId, LockMode, Micros, SnapshotId, VmId};
+
+/// An entity that can be locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entity {
+    Vm(VmId),
+    Disk(DiskId),
+    Snapshot(SnapshotId),
+}
+
+impl Entity {
+    fn key(self) -> (&'static str, String) {
+        match self {
+            Self::Vm(id) => ("vm", id.to_string()),
+            Self::Disk(id) => ("disk", id.to_string()),
+            Self::Snapshot(id) => ("snapshot", id.to_string()),
+        }
+    }
+}
+
+/// A lock that a job needs, with the entity's name as people know it.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) entity: Entity,
+    pub(crate) name: String,
+    pub(crate) mode: LockMode,
+}
+
+impl Wanted {
+    pub(crate) fn exclusive(entity: Entity, name: &str) -> Self {
+        Self {
+            entity,
+            name: name.to_owned(),
+            mode: LockMode::Exclusive,
+        }
+    }
+}
+
+/// Takes all locks, or none of them counts: the caller gives the transaction up on an error.
+pub(crate) fn take(tx: &Tx, id: JobId, wanted: &[Wanted]) -> Result<(), Fault> {
+    for want in wanted {
+        let (kind, entity) = want.entity.key();
+        if let Some(held) = job::lock(tx, id, kind, &entity, want.mode)? {
+            return Err(conflict(kind, &want.name, &held));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses if a job holds the entity.
+pub(crate) fn expect_free(conn: &Conn, entity: Entity, name: &str) -> Result<(), Fault> {
+    let (kind, id) = entity.key();
+    job::holder(conn, kind, &id)?.map_or(Ok(()), |held| Err(conflict(kind, name, &held)))
+}
+
+/// The saga that holds the entity, if one does.
+pub(crate) fn holding_saga(conn: &Conn, entity: Entity) -> Result<Option<String>, Fault> {
+    let (kind, id) = entity.key();
+    Ok(job::holder(conn, kind, &id)?.map(|held| held.job_kind))
+}
+
+/// Who holds the entity, for a view.
+pub(crate) fn holder(conn: &Conn, entity: Entity) -> Result<Option<Holder>, Fault> {
+    let (kind, id) = entity.key();
+    Ok(job::holder(conn, kind, &id)?.map(|held| Holder {
+        job: held.job,
+        what: held.what,
+        since: held.since,
+    }))
+}
+
+/// The fault that names the blocker.
+pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
+    let code = if held.job_kind.starts_with("snapshot_") {
+        FaultCode::DuringSnapshot
+    } else {
+        FaultCode::Locked
+    };
+    let kind = match kind {
+        "vm" => "VM",
+        other => other,
+    };
+    Fault::new(
+        code,
+        format!(
+            "Cannot do this now: {kind} {name} is locked by job {} ({}), which runs since {}. Try again when it has \
+             ended.",
+            held.job,
+            held.what,
+            moment(held.since)
+        ),
+    )
+}
+
+/// An instant for people.
+pub(crate) fn moment(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at).map_or_else(|_beyond| at.to_string(), |t| format!("{t:.3}"))
+}

@@ -1,0 +1,5 @@
+//! Loops without input: they read what is and what should be, and close the gap. A hint only wakes them.
+
+pub(crate) mod recover;
+pub(crate) mod supervise;
+pub(crate) mod tidy;

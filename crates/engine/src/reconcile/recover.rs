@@ -1,0 +1,237 @@
+//! What happens between the start of a daemon and its first request.
+//!
+//! 1. Every VM that had, or may have, a process is looked for and connected again (in parallel, each with a deadline).
+//! 2. **Before anything else is done to it**, a guest that an unfinished snapshot may have left frozen is thawed.
+//! 3. The observed block graph is compared with the recorded chains. Where they differ and no unfinished job explains it,
+//!    an alert says so and the disk is marked illegal: nothing is done to a chain that we do not understand.
+//! 4. Unfinished jobs are driven on. Storage daemons of jobs that ended are ended.
+//!
+//! What was found and done is told in events. A process that does not answer stays `not_responding`; the supervisor goes
+//! on trying.
+
+use crate::{
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+    journal::{executor, from_json, to_json},
+    ports::{DriverErrorKind, ProcessRecord, RunState},
+    snapshot::create::may_have_frozen,
+};
+use std::{collections::HashSet, sync::Arc};
+use stillpoint_store::{
+    Conn, disk, image, job,
+    vm::{self, VmRow},
+};
+use stillpoint_types::{DiskId, ImageId, VmId, VmStatus, now_micros};
+use tokio::task::JoinSet;
+
+/// What was found of one VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Connected,
+    Silent,
+    Gone,
+}
+
+pub(crate) async fn run(engine: &Arc<Inner>) -> Result<(), Fault> {
+    let (rows, frozen, busy) = engine
+        .store
+        .read(|conn: &Conn| -> Result<_, Fault> {
+            let (mut frozen, mut busy) = (HashSet::new(), HashSet::new());
+            for row in job::unfinished(conn)?.iter().chain(&job::stuck(conn)?) {
+                busy.extend(row.vm);
+                frozen.extend(may_have_frozen(row, &job::steps(conn, row.id)?));
+            }
+            Ok((vm::with_process(conn)?, frozen, busy))
+        })
+        .await?;
+    let mut tasks = JoinSet::new();
+    for row in rows {
+        let (engine, thaw, is_busy) = (Arc::clone(engine), frozen.contains(&row.id), busy.contains(&row.id));
+        tasks.spawn(async move {
+            let name = row.name.clone();
+            (one(&engine, row, thaw, is_busy).await, name)
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let (Err(fault), name) = done.map_err(Fault::internal)? {
+            tracing::error!(vm = name, fault = fault.log_chain(), "a VM could not be looked at");
+        }
+    }
+    let jobs = executor::resume(engine).await?;
+    let live: Vec<_> = jobs.iter().map(|row| row.id).collect();
+    for row in &jobs {
+        let (text, row) = (
+            format!("After a restart, job '{}' goes on.", row.description),
+            row.clone(),
+        );
+        engine
+            .store
+            .write(move |tx| -> Result<(), Fault> {
+                let event = Event::new(What::Recovered, text).by(&crate::journal::Actor::of_job(&row));
+                match row.vm.map(|id| vm::get(tx, id)).transpose()?.flatten() {
+                    Some(vm) => event.vm(vm.project, vm.id, &vm.name).write(tx),
+                    None => event.write(tx),
+                }
+            })
+            .await?;
+    }
+    if let Err(error) = engine.hypervisor.sweep_at_rest(&live).await {
+        tracing::warn!(error = error.chain(), "leftover storage daemons could not be ended");
+    }
+    Ok(())
+}
+
+async fn one(engine: &Arc<Inner>, row: VmRow, thaw: bool, is_busy: bool) -> Result<(), Fault> {
+    let found = connect(engine, &row).await?;
+    if found == Found::Connected {
+        if thaw && let Some(machine) = engine.hypervisor.machine(row.id) {
+            match machine.thaw().await {
+                Ok(count) => tracing::info!(
+                    vm = row.name,
+                    ?count,
+                    "thawed what an unfinished snapshot may have frozen"
+                ),
+                Err(error) => tracing::warn!(
+                    vm = row.name,
+                    error = error.chain(),
+                    "the thaw is tried again by its job"
+                ),
+            }
+        }
+        if !is_busy {
+            compare(engine, &row).await?;
+        }
+    }
+    record(engine, &row, found).await
+}
+
+/// Looks for a VM's process, recorded or not, and connects to it.
+pub(crate) async fn connect(engine: &Inner, row: &VmRow) -> Result<Found, Fault> {
+    let recorded = row.process.as_deref().map(from_json::<ProcessRecord>).transpose()?;
+    let record = match recorded {
+        Some(record) => Some(record),
+        None => engine.hypervisor.find(row.id).await?,
+    };
+    let Some(record) = record else { return Ok(Found::Gone) };
+    match engine.hypervisor.adopt(row.id, &record).await {
+        Ok(true) => {
+            if row.process.is_none() {
+                let (id, text) = (row.id, to_json(&record)?.to_string());
+                engine
+                    .store
+                    .write(move |tx| -> Result<_, Fault> { Ok(vm::set_started(tx, id, &text, now_micros())?) })
+                    .await?;
+            }
+            Ok(Found::Connected)
+        }
+        Ok(false) => Ok(Found::Gone),
+        Err(error) if matches!(error.kind, DriverErrorKind::Timeout | DriverErrorKind::Disconnected) => {
+            tracing::warn!(vm = row.name, error = error.chain(), "a machine does not answer");
+            Ok(Found::Silent)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what was found into the VM's status, unless a job that is starting it will.
+pub(crate) async fn record(engine: &Inner, row: &VmRow, found: Found) -> Result<(), Fault> {
+    let state = match (found, engine.hypervisor.machine(row.id)) {
+        (Found::Connected, Some(machine)) => machine.run_state().await.ok(),
+        _ => None,
+    };
+    let (id, name, project, before) = (row.id, row.name.clone(), row.project, row.status);
+    engine
+        .store
+        .write(move |tx| -> Result<(), Fault> {
+            let event = |what, text: String| Event::new(what, text).vm(project, id, &name).write(tx);
+            match found {
+                Found::Gone if before == VmStatus::PoweringUp => Ok(()),
+                Found::Gone => {
+                    vm::set_stopped(tx, id, now_micros())?;
+                    event(
+                        What::VmDownError,
+                        format!("VM {name} is down: its QEMU process ended while nobody was watching."),
+                    )
+                }
+                Found::Silent if before == VmStatus::NotResponding => Ok(()),
+                Found::Silent => {
+                    vm::set_status(tx, id, VmStatus::NotResponding, "")?;
+                    event(
+                        What::VmNotResponding,
+                        format!("VM {name} is not responding: its QEMU process lives but does not answer."),
+                    )
+                }
+                Found::Connected if before == VmStatus::PoweringUp => Ok(()),
+                Found::Connected => {
+                    let (status, detail) = status_of(state, before);
+                    vm::set_status(tx, id, status, detail)?;
+                    if before == VmStatus::NotResponding {
+                        event(What::VmResponding, format!("VM {name} answers again."))?;
+                    }
+                    Ok(())
+                }
+            }
+        })
+        .await
+}
+
+/// A run state in the VM's words.
+pub(crate) fn status_of(state: Option<RunState>, before: VmStatus) -> (VmStatus, &'static str) {
+    match state {
+        Some(RunState::Running) if before == VmStatus::PoweringDown => (VmStatus::PoweringDown, ""),
+        Some(RunState::Running) => (VmStatus::Up, ""),
+        Some(RunState::Paused | RunState::Incoming) => (VmStatus::Paused, ""),
+        Some(RunState::IoError) => (VmStatus::Paused, "io-error"),
+        Some(RunState::Shutdown) => (VmStatus::PoweringDown, ""),
+        Some(RunState::Other) | None => (before, ""),
+    }
+}
+
+/// Recorded chain against observed graph.
+async fn compare(engine: &Inner, row: &VmRow) -> Result<(), Fault> {
+    let Some(machine) = engine.hypervisor.machine(row.id) else {
+        return Ok(());
+    };
+    let graph = machine.graph().await?;
+    let id = row.id;
+    let recorded = engine.store.read(move |conn| chains(conn, id)).await?;
+    for (disk_id, alias, chain) in recorded {
+        if graph.chain(disk_id) == Some(chain.as_slice()) {
+            continue;
+        }
+        let observed = graph.chain(disk_id).map(<[ImageId]>::to_vec).unwrap_or_default();
+        let why = format!(
+            "QEMU has the layers [{}], recorded are [{}]",
+            observed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            chain.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+        let (name, project) = (row.name.clone(), row.project);
+        engine
+            .store
+            .write(move |tx| -> Result<(), Fault> {
+                disk::set_illegal(tx, disk_id, Some(&why))?;
+                let text =
+                    format!("Disk {alias} of VM {name}: {why}. Nothing is done to it until an operator has looked.");
+                Event::new(What::GraphMismatch, text)
+                    .vm(project, id, &name)
+                    .disk(project, disk_id, &alias)
+                    .write(tx)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+fn chains(conn: &Conn, id: VmId) -> Result<Vec<(DiskId, String, Vec<ImageId>)>, Fault> {
+    let mut all = Vec::new();
+    for a in vm::attachments(conn, id)?.into_iter().filter(|a| a.active) {
+        let row = disk::get(conn, a.disk)?.ok_or_else(|| Fault::internal("an attached disk is gone"))?;
+        let chain = image::chain(conn, row.image)?
+            .into_iter()
+            .map(|image| image.id)
+            .collect();
+        all.push((a.disk, row.alias, chain));
+    }
+    Ok(all)
+}

@@ -1,0 +1,443 @@
+//! Removes a snapshot, and merges hidden images.
+//!
+//! Removing takes the snapshot's *name* away. Its images are merged only where the tree allows it ([`crate::graph`]);
+//! what has other users stays hidden and is merged later by [`crate::reconcile::tidy`], through this same saga.
+//!
+//! | step | does | undone by |
+//! |---|---|---|
+//! | `merge` (one per disk and pair) | commits `top` into `base`, live or at rest; then, with the step's record, everything that named `top` names `base` | the block job is cancelled; a merge that is done stays done |
+//!
+//! # Crash consistency
+//! Data only ever flows from top to base, and the top stays whole until the pivot, so a merge can be begun again from
+//! anywhere. Whether it has happened is told by QEMU's graph while it lives, else by the disk: the `.merged` mark of an
+//! active layer, the header above a middle one (qemu-mechanics section 4). If the VM goes down in the middle, the merge
+//! is finished at rest; until then the VM's lock keeps it from being started on a half-merged chain.
+//! Files of merged tops are `doomed` rows; `tidy` unlinks them, now or after a restart.
+//!
+//! A failure leaves the snapshot with the disks that were not merged (events 357 and 359); removing it again goes on.
+
+use crate::{
+    access,
+    command::{Accepted, DeleteSnapshot, Origin},
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+    graph::{Node, Tidy, Tree},
+    journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
+    lock::{Entity, Wanted},
+    ports::{DriverErrorKind, Merge},
+};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+use stillpoint_store::{
+    Conn, Tx,
+    image::{self, ImageState},
+    job::JobRow,
+    snapshot,
+};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, VmId, VmStatus};
+
+pub(crate) const KIND: &str = "snapshot_delete";
+/// The saga's other name: merging hidden images without removing a snapshot.
+pub(crate) const KIND_MERGE: &str = "image_merge";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Params {
+    vm: Option<VmId>,
+    vm_name: String,
+    snapshot: Option<SnapshotId>,
+    description: String,
+}
+
+/// Arguments of a `merge` step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pair {
+    disk: DiskId,
+    base: ImageId,
+    top: ImageId,
+    /// The disk of the snapshot whose image this merges away; it leaves the snapshot then.
+    leaves: Option<DiskId>,
+}
+
+pub(crate) async fn submit(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: DeleteSnapshot,
+) -> Result<Accepted<SnapshotId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.snapshot);
+    let job = engine
+        .store
+        .write(move |tx| -> Result<_, Fault> {
+            let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+            let row = access::snapshot(tx, &found, command.snapshot)?;
+            crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+            if row.kind != SnapshotType::Regular {
+                return Err(Fault::new(
+                    FaultCode::SnapshotNotRegular,
+                    format!(
+                        "Cannot remove Snapshot. Snapshot {} is {}; only regular ones can be removed.",
+                        row.id, row.kind
+                    ),
+                ));
+            }
+            match found.row.status {
+                VmStatus::Up | VmStatus::Paused | VmStatus::Down => {}
+                other => {
+                    let (what, allowed) = ("removing a snapshot", "up, paused or down");
+                    return Err(crate::vm::view::wrong_status(&found.row.name, other, what, allowed));
+                }
+            }
+            plan(tx, &actor, &found, row.id, &row.description)
+        })
+        .await?;
+    match job {
+        Some(job) => journal::executor::drive(engine, job, false),
+        None => engine.tidy.notify_one(),
+    }
+    Ok(Accepted { id, job })
+}
+
+/// Removal of a snapshot that the daemon itself decided on.
+pub(crate) fn enqueue_internal(tx: &Tx, actor: &Actor, vm: VmId, id: SnapshotId) -> Result<(), Fault> {
+    let row = stillpoint_store::vm::get(tx, vm)?.ok_or_else(|| Fault::internal("the VM is gone"))?;
+    let description = snapshot::get(tx, id)?.map(|row| row.description).unwrap_or_default();
+    let config = from_json(&row.config)?;
+    plan(tx, actor, &access::Vm { row, config }, id, &description)?;
+    Ok(())
+}
+
+/// Plans the merges; a snapshot that needs none is removed at once.
+fn plan(
+    tx: &Tx,
+    actor: &Actor,
+    found: &access::Vm,
+    id: SnapshotId,
+    description: &str,
+) -> Result<Option<stillpoint_types::JobId>, Fault> {
+    let held = snapshot::disks(tx, id)?;
+    let mut steps = Vec::new();
+    let mut locks = vec![
+        Wanted::exclusive(Entity::Vm(found.row.id), &found.row.name),
+        Wanted::exclusive(Entity::Snapshot(id), description),
+    ];
+    let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, found.row.id)?
+        .iter()
+        .map(|a| a.disk)
+        .collect();
+    let mut done = HashSet::new();
+    for (disk, image) in &held {
+        let mut tree = tree_of(tx, *image)?;
+        if !done.insert(tree.nodes().keys().next().copied()) {
+            continue;
+        }
+        for (_, held) in &held {
+            tree.forget_snapshot(*held);
+        }
+        for tidy in tree.plan() {
+            let Tidy::Merge {
+                disk: through,
+                base,
+                top,
+            } = tidy
+            else {
+                continue;
+            };
+            // A disk of another VM, or of none, is merged by `tidy`, which locks what that takes.
+            if mine.contains(&through) {
+                let leaves = held.iter().find(|(_, image)| *image == base).map(|(disk, _)| *disk);
+                steps.push(merge_step(
+                    tx,
+                    Pair {
+                        disk: through,
+                        base,
+                        top,
+                        leaves,
+                    },
+                )?);
+            }
+        }
+        let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
+        locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
+    }
+    for lock in &locks {
+        crate::lock::expect_free(tx, lock.entity, &lock.name)?;
+    }
+    let (project, vm, name) = (found.row.project, found.row.id, &found.row.name);
+    if steps.is_empty() {
+        snapshot::delete(tx, id)?;
+        stillpoint_store::vm::touch(tx, vm)?;
+        removed(description, name).by(actor).vm(project, vm, name).write(tx)?;
+        return Ok(None);
+    }
+    let text = format!(
+        "Snapshot '{description}' deletion for VM '{name}' was initiated by {}.",
+        actor.name
+    );
+    Event::new(What::SnapshotRemoveStarted, text)
+        .by(actor)
+        .vm(project, vm, name)
+        .write(tx)?;
+    let params = Params {
+        vm: Some(vm),
+        vm_name: name.clone(),
+        snapshot: Some(id),
+        description: description.to_owned(),
+    };
+    let job = NewJob {
+        kind: KIND,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Removing Snapshot {description} of VM {name}"),
+        project,
+        vm: Some(vm),
+        locks,
+        steps,
+    };
+    Ok(Some(enqueue(tx, actor, job)?))
+}
+
+fn removed(description: &str, vm: &str) -> Event {
+    Event::new(
+        What::SnapshotRemoved,
+        format!("Snapshot '{description}' deletion for VM '{vm}' has been completed."),
+    )
+}
+
+fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
+    let alias = stillpoint_store::disk::get(conn, pair.disk)?.map_or_else(|| pair.disk.to_string(), |row| row.alias);
+    NewStep::new(
+        "merge",
+        format!("Merging snapshots ({} into {}) of disk {alias}", pair.top, pair.base),
+    )
+    .with(&pair)
+}
+
+/// The whole tree that an image is in, with everybody's names.
+pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
+    let Some(root) = image::chain(conn, id)?.into_iter().next() else {
+        return Ok(Tree::default());
+    };
+    let mut nodes = BTreeMap::new();
+    let mut todo = vec![root];
+    while let Some(row) = todo.pop() {
+        let (disks, snapshots) = image::names(conn, row.id)?;
+        let creating = row.state == ImageState::Creating;
+        todo.extend(image::children(conn, row.id)?);
+        nodes.insert(
+            row.id,
+            Node {
+                parent: row.parent,
+                disks,
+                snapshots,
+                creating,
+            },
+        );
+    }
+    Ok(Tree::new(nodes))
+}
+
+/// A job that merges one hidden image, for `tidy`.
+pub(crate) fn enqueue_merge(
+    tx: &Tx,
+    disk: DiskId,
+    base: ImageId,
+    top: ImageId,
+) -> Result<stillpoint_types::JobId, Fault> {
+    let row = stillpoint_store::disk::get(tx, disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
+    let mut locks = vec![Wanted::exclusive(Entity::Disk(disk), &row.alias)];
+    let mut vm = None;
+    for attached in stillpoint_store::vm::attachments_of_disk(tx, disk)? {
+        let found = stillpoint_store::vm::get(tx, attached.vm)?.ok_or_else(|| Fault::internal("the VM is gone"))?;
+        if !matches!(found.status, VmStatus::Up | VmStatus::Paused | VmStatus::Down) {
+            let (what, allowed) = ("merging images", "up, paused or down");
+            return Err(crate::vm::view::wrong_status(&found.name, found.status, what, allowed));
+        }
+        locks.push(Wanted::exclusive(Entity::Vm(found.id), &found.name));
+        vm = Some((found.id, found.name));
+    }
+    let (id, vm_name) = vm.unzip();
+    let params = Params {
+        vm: id,
+        vm_name: vm_name.unwrap_or_default(),
+        snapshot: None,
+        description: String::new(),
+    };
+    let job = NewJob {
+        kind: KIND_MERGE,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Merging hidden images of disk {}", row.alias),
+        project: row.project,
+        vm: params.vm,
+        locks,
+        steps: vec![merge_step(
+            tx,
+            Pair {
+                disk,
+                base,
+                top,
+                leaves: None,
+            },
+        )?],
+    };
+    enqueue(tx, &Actor::system(), job)
+}
+
+/// The saga.
+pub(crate) struct Delete {
+    params: Params,
+}
+
+pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
+    Ok(Arc::new(Delete {
+        params: from_json(&row.params)?,
+    }))
+}
+
+impl Delete {
+    /// The merge in terms of files. The chain is read anew at every try: merges before this one changed it.
+    async fn merge(&self, cx: &Cx, pair: &Pair) -> Result<Merge, StepError> {
+        let disk = pair.disk;
+        let rows = cx
+            .engine
+            .store
+            .read(move |conn| -> Result<_, Fault> {
+                let row =
+                    stillpoint_store::disk::get(conn, disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
+                Ok(image::chain(conn, row.image)?)
+            })
+            .await?;
+        let chain: Vec<_> = rows.iter().map(|row| cx.engine.image_ref(row)).collect();
+        let find = |id: ImageId| {
+            chain
+                .iter()
+                .find(|image| image.id == id)
+                .cloned()
+                .ok_or_else(|| Fault::internal(format!("{id} left the chain")))
+        };
+        Ok(Merge {
+            disk,
+            base: find(pair.base)?,
+            top: find(pair.top)?,
+            chain: chain.clone(),
+        })
+    }
+
+    async fn ensure_merged(&self, cx: &Cx, merge: &Merge) -> Result<(), StepError> {
+        let progress = cx.progress();
+        if let Some(vm) = self.params.vm {
+            if let Some(machine) = cx.engine.hypervisor.machine(vm) {
+                match machine.merge(merge, &progress).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.kind == DriverErrorKind::Disconnected => cx.engine.hypervisor_gone(vm).await?,
+                    Err(error) if error.kind == DriverErrorKind::Timeout => return Err(StepError::later(error)),
+                    Err(error) => return Err(error.into()),
+                }
+            } else if cx.engine.is_unreachable(vm).await? {
+                return Err(StepError::later(cx.engine.unreachable(&self.params.vm_name)));
+            }
+        }
+        // An earlier try's daemon is ended first: what the disk says is only then the truth.
+        let hypervisor = &cx.engine.hypervisor;
+        hypervisor.close_at_rest(cx.job.id).await?;
+        if cx.engine.images.is_merged(merge).await? {
+            return Ok(());
+        }
+        let chain = crate::ports::Chain {
+            disk: merge.disk,
+            images: merge.chain.clone(),
+        };
+        let endpoint = hypervisor.open_at_rest(cx.job.id, &[chain]).await?;
+        let merged = endpoint.merge(merge, &progress).await;
+        hypervisor.close_at_rest(cx.job.id).await?;
+        Ok(merged?)
+    }
+}
+
+#[async_trait]
+impl Saga for Delete {
+    async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
+        let pair: Pair = cx.args()?;
+        let merge = self.merge(cx, &pair).await?;
+        self.ensure_merged(cx, &merge).await?;
+        let (vm, snapshot) = (self.params.vm, self.params.snapshot);
+        Ok(Done::nothing().and(move |tx| {
+            if let Some((snapshot, disk)) = snapshot.zip(pair.leaves) {
+                snapshot::remove_disk(tx, snapshot, disk)?;
+            }
+            image::merged(tx, pair.base, pair.top)?;
+            vm.map_or(Ok(()), |vm| Ok(stillpoint_store::vm::touch(tx, vm)?))
+        }))
+    }
+
+    async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
+        if cx.step.state == stillpoint_types::StepState::Done {
+            // A merge cannot be unmade, and need not be: no disk and no snapshot reads anything else than before.
+            return Ok(Undo::Undone);
+        }
+        let pair: Pair = cx.args()?;
+        let merge = self.merge(cx, &pair).await?;
+        if let Some(machine) = self.params.vm.and_then(|vm| cx.engine.hypervisor.machine(vm)) {
+            machine.cancel_merge(&merge).await.map_err(StepError::later)?;
+            let graph = machine.graph().await.map_err(StepError::later)?;
+            let is_there = graph.chain(pair.disk).is_some_and(|chain| chain.contains(&pair.top));
+            return Ok(if is_there { Undo::Undone } else { Undo::Forward });
+        }
+        cx.engine
+            .hypervisor
+            .close_at_rest(cx.job.id)
+            .await
+            .map_err(StepError::later)?;
+        let merged = cx.engine.images.is_merged(&merge).await.map_err(StepError::later)?;
+        Ok(if merged { Undo::Forward } else { Undo::Undone })
+    }
+
+    fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
+            return Ok(());
+        };
+        snapshot::delete(tx, id)?;
+        removed(&self.params.description, &self.params.vm_name)
+            .by(&Actor::of_job(job))
+            .vm(job.project, vm, &self.params.vm_name)
+            .write(tx)
+    }
+
+    fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
+        let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
+            return Ok(());
+        };
+        let (actor, description, name) = (Actor::of_job(job), &self.params.description, &self.params.vm_name);
+        let steps = stillpoint_store::job::steps(tx, job.id)?;
+        if steps.iter().any(|step| step.output.is_some()) {
+            let left: Vec<String> = snapshot::disks(tx, id)?
+                .iter()
+                .map(|(disk, _)| disk.to_string())
+                .collect();
+            // Disks that were merged are in this snapshot no more: its memory would not fit the rest.
+            snapshot::set_memory(tx, id, None)?;
+            let text = format!(
+                "Snapshot '{description}' of VM '{name}' was removed from some disks; left: {}.",
+                left.join(", ")
+            );
+            Event::new(What::SnapshotPartlyRemoved, text)
+                .by(&actor)
+                .vm(job.project, vm, name)
+                .write(tx)?;
+        }
+        let text = format!(
+            "Failed to delete snapshot '{description}' for VM '{name}': {} Remove it again.",
+            why.text
+        );
+        Event::new(What::SnapshotRemoveFailed, text)
+            .by(&actor)
+            .vm(job.project, vm, name)
+            .write(tx)
+    }
+}

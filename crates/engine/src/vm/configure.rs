@@ -1,0 +1,411 @@
+//! Makes, changes and removes VMs: rows only, in one transaction each.
+//!
+//! Removing a VM takes the names of its images away in that transaction; the files follow by
+//! [`crate::reconcile::tidy`], after a crash too.
+
+use super::{spec, view::wrong_status};
+use crate::{
+    access,
+    command::{Accepted, AddNic, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
+    config::{NicConfig, VmConfig},
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+    journal::{Actor, to_json},
+    limits,
+    lock::{self, Entity},
+};
+use std::sync::Arc;
+use stillpoint_store::{
+    Tx,
+    snapshot::{self, SnapshotRow},
+    vm::{self, VmRow},
+};
+use stillpoint_types::{Caller, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
+
+/// Text of the active snapshot, which clients look for.
+pub(crate) const ACTIVE_DESCRIPTION: &str = "Active VM";
+
+fn blank(machine: String) -> VmConfig {
+    VmConfig {
+        name: String::new(),
+        description: String::new(),
+        comment: String::new(),
+        memory_bytes: 1 << 30,
+        memory_guaranteed_bytes: 1 << 30,
+        sockets: 1,
+        cores: 1,
+        threads: 1,
+        os_type: "other".into(),
+        kernel: None,
+        initrd: None,
+        cmdline: None,
+        vm_type: "server".into(),
+        delete_protected: false,
+        machine,
+        nics: Vec::new(),
+    }
+}
+
+/// Puts the given fields into a configuration, checked.
+fn fill(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> {
+    let set = |place: &mut String, value: &Option<String>, what: &str, max: usize| -> Result<(), Fault> {
+        let Some(value) = value else { return Ok(()) };
+        limits::text(what, value, max)?;
+        place.clone_from(value);
+        Ok(())
+    };
+    if let Some(name) = &fields.name {
+        limits::name("name", name)?;
+        config.name.clone_from(name);
+    }
+    set(
+        &mut config.description,
+        &fields.description,
+        "description",
+        limits::TEXT_MAX,
+    )?;
+    set(&mut config.comment, &fields.comment, "comment", limits::TEXT_MAX)?;
+    set(&mut config.os_type, &fields.os_type, "os.type", limits::NAME_MAX)?;
+    if let Some(vm_type) = &fields.vm_type {
+        if !["server", "desktop", "high_performance"].contains(&vm_type.as_str()) {
+            return Err(Fault::new(
+                FaultCode::InvalidValue,
+                format!("{vm_type} is not a member of VmType"),
+            ));
+        }
+        config.vm_type.clone_from(vm_type);
+    }
+    for (place, value, what, max) in [
+        (&mut config.kernel, &fields.kernel, "os.kernel", limits::TEXT_MAX),
+        (&mut config.initrd, &fields.initrd, "os.initrd", limits::TEXT_MAX),
+        (&mut config.cmdline, &fields.cmdline, "os.cmdline", limits::CMDLINE_MAX),
+    ] {
+        if let Some(value) = value {
+            limits::text(what, value, max)?;
+            *place = (!value.is_empty()).then(|| value.clone());
+        }
+    }
+    fill_hardware(config, fields)
+}
+
+fn fill_hardware(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> {
+    if let Some(bytes) = fields.memory_bytes {
+        limits::range("memory", bytes, limits::MEMORY_MIN_BYTES, limits::MEMORY_MAX_BYTES)?;
+        config.memory_bytes = bytes.next_multiple_of(1 << 20);
+        config.memory_guaranteed_bytes = config.memory_bytes;
+    }
+    if let Some(bytes) = fields.memory_guaranteed_bytes {
+        limits::range("memory_policy.guaranteed", bytes, 0, config.memory_bytes)?;
+        config.memory_guaranteed_bytes = bytes;
+    }
+    for (place, value, what) in [
+        (&mut config.sockets, fields.sockets, "cpu.topology.sockets"),
+        (&mut config.cores, fields.cores, "cpu.topology.cores"),
+        (&mut config.threads, fields.threads, "cpu.topology.threads"),
+    ] {
+        if let Some(value) = value {
+            limits::range(what, u64::from(value), 1, u64::from(limits::CPUS_MAX))?;
+            *place = value;
+        }
+    }
+    let cpus = u64::from(config.sockets) * u64::from(config.cores) * u64::from(config.threads);
+    limits::range("cpu.topology", cpus, 1, u64::from(limits::CPUS_MAX))?;
+    if let Some(protected) = fields.delete_protected {
+        config.delete_protected = protected;
+    }
+    Ok(())
+}
+
+fn name_in_use(name: &str) -> Fault {
+    Fault::new(
+        FaultCode::NameInUse,
+        format!("Cannot add VM. The VM name {name} is already in use; choose another."),
+    )
+}
+
+pub(crate) async fn create(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: CreateVm,
+) -> Result<Accepted<VmId>, Fault> {
+    access::may_create(who)?;
+    let mut config = blank(engine.hypervisor.default_machine());
+    if command.fields.name.is_none() {
+        return Err(Fault::new(FaultCode::Incomplete, "Vm [name] required for add"));
+    }
+    fill(&mut config, &command.fields)?;
+    for fields in &command.nics {
+        let nic = new_nic(&config, &[], fields)?;
+        config.nics.push(nic);
+    }
+    let (project, actor) = (who.home_project, Actor::of(who, origin));
+    let write = move |tx: &Tx| -> Result<VmId, Fault> {
+        let (id, now) = (VmId::fresh(), now_micros());
+        // A name of another project is taken too, as names are unique in the installation; nothing else of it is told.
+        if vm::id_by_name(tx, &config.name)?.is_some() {
+            return Err(name_in_use(&config.name));
+        }
+        let row = VmRow {
+            id,
+            project,
+            name: config.name.clone(),
+            config: to_json(&config)?.to_string(),
+            status: VmStatus::Down,
+            status_detail: String::new(),
+            process: None,
+            resume_memory: None,
+            generation: 1,
+            created_at: now,
+            started_at: None,
+            stopped_at: None,
+        };
+        vm::insert(tx, &row)?;
+        snapshot::insert(
+            tx,
+            &SnapshotRow {
+                id: SnapshotId::fresh(),
+                vm: id,
+                kind: SnapshotType::Active,
+                description: ACTIVE_DESCRIPTION.into(),
+                date: now,
+                seq: 1,
+                memory: None,
+                config: None,
+            },
+        )?;
+        let text = format!("VM {} was created by {}.", config.name, actor.name);
+        Event::new(What::VmAdded, text)
+            .by(&actor)
+            .vm(project, id, &config.name)
+            .write(tx)?;
+        Ok(id)
+    };
+    Ok(Accepted {
+        id: engine.store.write(write).await?,
+        job: None,
+    })
+}
+
+/// Devices of a VM change only while nothing depends on their addresses.
+fn expect_down(found: &access::Vm, what: &str) -> Result<(), Fault> {
+    match found.row.status {
+        VmStatus::Down => Ok(()),
+        status => Err(wrong_status(&found.row.name, status, what, "down")),
+    }
+}
+
+pub(crate) async fn update(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: UpdateVm,
+) -> Result<Accepted<VmId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.vm);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let mut found = access::vm(tx, &who, id, Need::Operate)?;
+        lock::expect_free(tx, Entity::Vm(id), &found.row.name)?;
+        let before = found.config.clone();
+        fill(&mut found.config, &command.fields)?;
+        let texts_only = VmConfig {
+            name: found.config.name.clone(),
+            description: found.config.description.clone(),
+            comment: found.config.comment.clone(),
+            delete_protected: found.config.delete_protected,
+            ..before
+        };
+        if texts_only != found.config {
+            expect_down(&found, "changing its hardware or boot")?;
+        }
+        let name = &found.config.name;
+        if *name != found.row.name && vm::id_by_name(tx, name)?.is_some() {
+            return Err(name_in_use(name));
+        }
+        vm::set_config(tx, id, name, &to_json(&found.config)?.to_string())?;
+        let text = format!("VM {name} configuration was updated by {}.", actor.name);
+        Event::new(What::VmUpdated, text)
+            .by(&actor)
+            .vm(found.row.project, id, name)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted { id, job: None })
+}
+
+pub(crate) async fn delete(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: DeleteVm,
+) -> Result<Accepted<VmId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.vm);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = access::vm(tx, &who, id, Need::Operate)?;
+        let name = &found.row.name;
+        lock::expect_free(tx, Entity::Vm(id), name)?;
+        if !matches!(found.row.status, VmStatus::Down | VmStatus::Suspended) {
+            return Err(wrong_status(name, found.row.status, "removing it", "down"));
+        }
+        if found.config.delete_protected {
+            return Err(Fault::new(
+                FaultCode::VmStatus,
+                format!("Cannot remove VM. Delete protection of VM {name} is on: set delete_protected to false first."),
+            ));
+        }
+        vm::set_resume_memory(tx, id, None)?;
+        for row in snapshot::of_vm(tx, id)? {
+            snapshot::delete(tx, row.id)?;
+        }
+        for a in vm::attachments(tx, id)? {
+            vm::delete_attachment(tx, id, a.disk)?;
+            let shared = !vm::attachments_of_disk(tx, a.disk)?.is_empty() || !snapshot::of_disk(tx, a.disk)?.is_empty();
+            if !command.detach_only && !shared {
+                let disk = access::disk(tx, &who, a.disk, Need::Operate)?;
+                lock::expect_free(tx, Entity::Disk(a.disk), &disk.alias)?;
+                stillpoint_store::disk::delete(tx, a.disk)?;
+            }
+        }
+        vm::delete(tx, id)?;
+        let text = format!("VM {name} was removed by {}.", actor.name);
+        Event::new(What::VmRemoved, text)
+            .by(&actor)
+            .vm(found.row.project, id, name)
+            .write(tx)
+    };
+    engine.store.write(write).await?;
+    engine.tidy.notify_one();
+    Ok(Accepted { id, job: None })
+}
+
+/// Checks and completes a new network interface.
+fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields) -> Result<NicConfig, Fault> {
+    let Some(name) = &fields.name else {
+        return Err(Fault::new(FaultCode::Incomplete, "Nic [name] required for add"));
+    };
+    limits::name("name", name)?;
+    if config.nics.iter().any(|nic| nic.name == *name) {
+        let text = format!(
+            "Cannot add Interface. The name {name} is already in use on VM {}.",
+            config.name
+        );
+        return Err(Fault::new(FaultCode::NameInUse, text));
+    }
+    let interface = fields.interface.clone().unwrap_or_else(|| "virtio".into());
+    if !["virtio", "e1000", "rtl8139"].contains(&interface.as_str()) {
+        return Err(Fault::new(
+            FaultCode::InvalidValue,
+            format!("{interface} is not a member of NicInterface"),
+        ));
+    }
+    let id = NicId::fresh();
+    let mac = match &fields.mac {
+        Some(given) => checked_mac(given)?,
+        None => made_up_mac(id),
+    };
+    let pci_slot = spec::free_pci_slot(config, attached).ok_or_else(|| no_slot(&config.name))?;
+    Ok(NicConfig {
+        id,
+        name: name.clone(),
+        mac,
+        interface,
+        linked: fields.linked.unwrap_or(true),
+        pci_slot,
+    })
+}
+
+pub(crate) fn no_slot(vm: &str) -> Fault {
+    Fault::new(
+        FaultCode::OutOfRange,
+        format!("VM {vm} has no free device slot left; detach a disk or interface, or use interface virtio_scsi."),
+    )
+}
+
+fn checked_mac(given: &str) -> Result<String, Fault> {
+    let bad = || {
+        let shown: String = given.chars().take(32).collect();
+        Fault::new(
+            FaultCode::InvalidValue,
+            format!("{shown:?} is no unicast MAC address such as 56:6f:1a:2b:00:01"),
+        )
+    };
+    let parts: Vec<_> = given.split(':').collect();
+    let is_octet = |part: &&str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok() && !part.starts_with('+');
+    if parts.len() != 6 || !parts.iter().all(|part| is_octet(&part)) {
+        return Err(bad());
+    }
+    let first = parts
+        .first()
+        .and_then(|part| u8::from_str_radix(part, 16).ok())
+        .ok_or_else(bad)?;
+    if first & 1 == 1 {
+        Err(bad())
+    } else {
+        Ok(given.to_lowercase())
+    }
+}
+
+/// `56:6f` is oVirt's default range; the rest comes from the interface's own random id.
+fn made_up_mac(id: NicId) -> String {
+    let [a, b, c, d, ..] = *id.0.as_bytes();
+    format!("56:6f:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+pub(crate) async fn add_nic(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: AddNic,
+) -> Result<Accepted<NicId>, Fault> {
+    let (who, actor) = (who.clone(), Actor::of(who, origin));
+    let write = move |tx: &Tx| -> Result<NicId, Fault> {
+        let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        let nic = new_nic(&found.config, &vm::attachments(tx, command.vm)?, &command.nic)?;
+        let id = nic.id;
+        change_nics(tx, &actor, found, |nics| nics.push(nic))?;
+        Ok(id)
+    };
+    Ok(Accepted {
+        id: engine.store.write(write).await?,
+        job: None,
+    })
+}
+
+pub(crate) async fn remove_nic(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: RemoveNic,
+) -> Result<Accepted<NicId>, Fault> {
+    let (who, actor) = (who.clone(), Actor::of(who, origin));
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        if !found.config.nics.iter().any(|nic| nic.id == command.nic) {
+            return Err(Fault::not_found("nic", command.nic));
+        }
+        change_nics(tx, &actor, found, |nics| nics.retain(|nic| nic.id != command.nic))
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted {
+        id: command.nic,
+        job: None,
+    })
+}
+
+fn change_nics(
+    tx: &Tx,
+    actor: &Actor,
+    mut found: access::Vm,
+    change: impl FnOnce(&mut Vec<NicConfig>),
+) -> Result<(), Fault> {
+    let (id, name) = (found.row.id, found.row.name.clone());
+    lock::expect_free(tx, Entity::Vm(id), &name)?;
+    expect_down(&found, "changing its interfaces")?;
+    change(&mut found.config.nics);
+    vm::set_config(tx, id, &name, &to_json(&found.config)?.to_string())?;
+    let text = format!("The interfaces of VM {name} were changed by {}.", actor.name);
+    Event::new(What::VmUpdated, text)
+        .by(actor)
+        .vm(found.row.project, id, &name)
+        .write(tx)
+}

@@ -1,0 +1,7 @@
+//! VMs: their configuration, their processes, and what a machine is started from.
+
+pub(crate) mod configure;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod view;

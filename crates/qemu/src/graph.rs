@@ -1,0 +1,259 @@
+//! The block graph as QEMU reports it, and the chains of recorded images in it.
+//!
+//! Nodes come from `query-named-block-nodes` (flat), which disk uses which from `query-block`. Which node stands on
+//! which is told by the member `children` of newer QEMUs; 7.2 has only `x-debug-query-block-graph` for that. File
+//! names are not used: QEMU prints them as it likes once a backing node was given by name.
+//!
+//! The walk down a chain steps through nodes that are not ours (filters of block jobs and backups), so a chain is seen
+//! whole while a job runs on it.
+
+use crate::{
+    monitor::Monitor,
+    names::{NodeRole, disk_of_device, format_node, node_role},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use stillpoint_engine::ports::{BlockGraph, Driven, DriverError, DriverErrorKind};
+use stillpoint_types::{DiskId, ImageId};
+
+const OP: &str = "read block graph";
+
+/// A node, as far as we care.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Node {
+    #[serde(rename = "node-name")]
+    pub(crate) name: String,
+    /// Driver: `qcow2`, `raw`, `file` ...
+    #[serde(default)]
+    pub(crate) drv: String,
+    image: NodeImage,
+    #[serde(rename = "dirty-bitmaps", default)]
+    bitmaps: Vec<Bitmap>,
+    #[serde(default)]
+    children: Option<Vec<NodeChild>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NodeImage {
+    #[serde(rename = "virtual-size")]
+    virtual_size: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NodeChild {
+    #[serde(rename = "child")]
+    role: String,
+    #[serde(rename = "node-name")]
+    node: Option<String>,
+}
+
+/// A dirty bitmap. Those that block jobs add have no name.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Bitmap {
+    pub(crate) name: Option<String>,
+    pub(crate) granularity: u64,
+    #[serde(default)]
+    pub(crate) recording: bool,
+    #[serde(default)]
+    pub(crate) persistent: bool,
+    #[serde(default)]
+    pub(crate) inconsistent: bool,
+}
+
+impl Node {
+    /// Virtual size in bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.image.virtual_size
+    }
+
+    /// Bitmaps that have a name and survive the process, by name.
+    pub(crate) fn bitmaps(&self) -> impl Iterator<Item = (&str, &Bitmap)> {
+        self.bitmaps
+            .iter()
+            .filter(|bitmap| bitmap.persistent)
+            .filter_map(|bitmap| Some((bitmap.name.as_deref()?, bitmap)))
+    }
+}
+
+/// What was seen at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    nodes: HashMap<String, Node>,
+    /// Node above to (role, node below).
+    below: HashMap<String, Vec<(String, String)>>,
+    /// Disk to its topmost node.
+    roots: Vec<(DiskId, String)>,
+}
+
+#[derive(Deserialize)]
+struct DebugGraph {
+    nodes: Vec<DebugNode>,
+    edges: Vec<DebugEdge>,
+}
+
+#[derive(Deserialize)]
+struct DebugNode {
+    id: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct DebugEdge {
+    parent: u64,
+    child: u64,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct BlockDevice {
+    qdev: Option<String>,
+    inserted: Option<Inserted>,
+}
+
+#[derive(Deserialize)]
+struct Inserted {
+    #[serde(rename = "node-name")]
+    node: Option<String>,
+}
+
+/// Asks the monitor. `at_rest` has, for a storage daemon, the images of each disk as they were opened.
+pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<ImageId>)]>) -> Driven<Observed> {
+    let nodes: Vec<Node> = monitor
+        .call(OP, "query-named-block-nodes", json!({"flat": true}))
+        .await?;
+    let mut observed = Observed::default();
+    if nodes.iter().any(|node| node.children.is_some()) {
+        for node in &nodes {
+            let children = node.children.iter().flatten();
+            let below = children
+                .filter_map(|c| Some((c.role.clone(), c.node.clone()?)))
+                .collect();
+            observed.below.insert(node.name.clone(), below);
+        }
+    } else if !nodes.is_empty() {
+        observed.below = edges(monitor.call(OP, "x-debug-query-block-graph", json!({})).await?);
+    }
+    observed.nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    observed.roots = match at_rest {
+        Some(disks) => observed.roots_at_rest(disks),
+        None => {
+            let devices: Vec<BlockDevice> = monitor.call(OP, "query-block", json!({})).await?;
+            let root = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?.node?));
+            devices.into_iter().filter_map(root).collect()
+        }
+    };
+    Ok(observed)
+}
+
+fn edges(graph: DebugGraph) -> HashMap<String, Vec<(String, String)>> {
+    let names: HashMap<u64, String> = graph
+        .nodes
+        .into_iter()
+        .filter(|node| node.kind == "block-driver")
+        .map(|node| (node.id, node.name))
+        .collect();
+    let mut below: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    for edge in graph.edges {
+        if let (Some(parent), Some(child)) = (names.get(&edge.parent), names.get(&edge.child)) {
+            let children = below.entry(parent.clone()).or_default();
+            children.push((edge.name, child.clone()));
+        }
+    }
+    below
+}
+
+impl Observed {
+    /// The format node of an image.
+    pub(crate) fn image(&self, image: ImageId) -> Option<&Node> {
+        self.nodes.get(&format_node(image))
+    }
+
+    /// The format node of an image, or `NotFound`.
+    pub(crate) fn needed(&self, op: &'static str, image: ImageId) -> Driven<&Node> {
+        self.image(image)
+            .ok_or_else(|| DriverError::new(DriverErrorKind::NotFound, op, format!("image {image} is not open")))
+    }
+
+    /// Whether a node of that name is there.
+    pub(crate) fn has(&self, node: &str) -> bool {
+        self.nodes.contains_key(node)
+    }
+
+    /// The topmost node of a disk.
+    pub(crate) fn root(&self, disk: DiskId) -> Option<&str> {
+        let root = self.roots.iter().find(|(of, _)| *of == disk);
+        root.map(|(_, node)| node.as_str())
+    }
+
+    /// The layers of a disk, base first.
+    pub(crate) fn layers(&self, disk: DiskId) -> Option<Vec<ImageId>> {
+        self.root(disk).map(|root| self.walk(root))
+    }
+
+    /// As the core sees it.
+    pub(crate) fn graph(&self) -> BlockGraph {
+        let mut graph = BlockGraph::default();
+        for (disk, root) in &self.roots {
+            graph.chains.push((*disk, self.walk(root)));
+        }
+        for name in self.nodes.keys() {
+            match node_role(name) {
+                NodeRole::Format(image) => graph.open.push(image),
+                NodeRole::Foreign => graph.foreign.push(name.clone()),
+                NodeRole::Protocol(_) | NodeRole::MergeFilter => {}
+            }
+        }
+        graph.open.sort_unstable();
+        graph.foreign.sort_unstable();
+        graph
+    }
+
+    fn child(&self, node: &str, role: &str) -> Option<&str> {
+        let children = self.below.get(node)?;
+        let child = children.iter().find(|(of, _)| of == role);
+        child.map(|(_, node)| node.as_str())
+    }
+
+    /// Layers from `root` down, base first. Bounded by the number of nodes: a hostile answer cannot make it loop.
+    fn walk(&self, root: &str) -> Vec<ImageId> {
+        let mut layers = Vec::new();
+        let mut seen = HashSet::new();
+        let mut next = Some(root);
+        while let Some(node) = next.filter(|node| seen.insert((*node).to_owned())) {
+            next = if let NodeRole::Format(image) = node_role(node) {
+                layers.push(image);
+                self.child(node, "backing")
+            } else {
+                self.child(node, "backing").or_else(|| self.child(node, "file"))
+            };
+        }
+        layers.reverse();
+        layers
+    }
+
+    /// At rest no device says which node is a disk's: it is the node with nothing above it whose chain has most of the
+    /// images that were opened for the disk.
+    fn roots_at_rest(&self, disks: &[(DiskId, Vec<ImageId>)]) -> Vec<(DiskId, String)> {
+        let lower: HashSet<&str> = self.below.values().flatten().map(|(_, node)| node.as_str()).collect();
+        let tops: Vec<(&str, Vec<ImageId>)> = self
+            .nodes
+            .keys()
+            .filter(|name| !lower.contains(name.as_str()) && !matches!(node_role(name), NodeRole::Protocol(_)))
+            .map(|name| (name.as_str(), self.walk(name)))
+            .collect();
+        let mut roots = Vec::new();
+        for (disk, images) in disks {
+            let known = |layers: &[ImageId]| layers.iter().filter(|layer| images.contains(layer)).count();
+            let best = tops.iter().max_by_key(|(_, layers)| (known(layers), layers.len()));
+            if let Some((root, layers)) = best
+                && known(layers) > 0
+            {
+                roots.push((*disk, (*root).to_owned()));
+            }
+        }
+        roots
+    }
+}

@@ -1,0 +1,226 @@
+//! Image files in directories: [`LocalImages`] implements the port [`Images`].
+//!
+//! Overlays and sparse bases are written by ourselves (a few hundred bytes, two flushes); `qemu-img` is run where QEMU's
+//! own bookkeeping is needed: preallocated qcow2, and bitmaps in an overlay that is not yet in use.
+//!
+//! Crash consistency: a new file appears whole or not at all (see `images/draft.rs`); a removal unlinks the file,
+//! flushes, and only then unlinks its `.merged` mark, so that a stale top never stands there without its mark.
+//! Lost at a crash: nothing that was answered. Left behind: `<file>.new`, removed by the next try or by the removal.
+//!
+//! Locks: this room takes none on images. Reading is safe without: of layers below an active one and of images at rest
+//! nothing changes; of a live active layer only facts are used that cannot tear (one read of the header cluster; an L2
+//! table is written before the L1 entry that names it), and a bitmap directory that moved meanwhile is read again.
+//! Writing happens to files under temporary names only, or through `qemu-img`, which takes QEMU's own locks.
+//!
+//! Must not touch: SQL, HTTP, running machines.
+
+pub(crate) mod directory;
+mod draft;
+pub(crate) mod fail;
+mod look;
+mod make;
+mod tool;
+
+use crate::{gate::Gate, qcow2};
+use async_trait::async_trait;
+use directory::{DRAFT_SUFFIX, Directory, MERGED_SUFFIX, split};
+use draft::{Claim, InWork};
+use fail::{errno, fault, unreadable};
+use rustix::fs::FileType;
+use std::path::{Path, PathBuf};
+use stillpoint_engine::ports::{
+    Adoptable, Allocation, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Space,
+};
+use stillpoint_types::ImageFormat;
+
+use look::backing_is;
+pub(crate) use look::facts;
+
+/// Image files in local (or mounted) directories.
+#[derive(Debug, Clone)]
+pub struct LocalImages {
+    tool: tool::QemuImg,
+    in_work: InWork,
+}
+
+impl LocalImages {
+    /// `qemu_img`: the program, absolute, or a name that is looked for in `/usr/bin` and `/bin`.
+    #[must_use]
+    pub fn new(qemu_img: impl Into<PathBuf>) -> Self {
+        Self {
+            tool: tool::QemuImg::new(qemu_img.into()),
+            in_work: InWork::default(),
+        }
+    }
+}
+
+/// Runs file work off the reactor.
+async fn blocking<T: Send + 'static>(op: &'static str, work: impl FnOnce() -> Driven<T> + Send + 'static) -> Driven<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|error| {
+        Err(fault(DriverErrorKind::Io, op, "the thread doing the file work ended early").caused_by(error))
+    })
+}
+
+#[async_trait]
+impl Images for LocalImages {
+    async fn create_base(&self, image: &ImageRef, size_bytes: u64, allocation: Allocation) -> Driven<()> {
+        make::base(self, image.clone(), size_bytes, allocation).await
+    }
+
+    async fn create_overlay(
+        &self,
+        overlay: &ImageRef,
+        base: &ImageRef,
+        size_bytes: u64,
+        carry_bitmaps: bool,
+    ) -> Driven<()> {
+        make::overlay(self, overlay.clone(), base.clone(), size_bytes, carry_bitmaps).await
+    }
+
+    async fn inspect(&self, path: &Path, format_hint: Option<ImageFormat>) -> Driven<ImageFacts> {
+        let path = path.to_owned();
+        blocking("inspect image", move || look::inspect(&path, format_hint)).await
+    }
+
+    async fn remove(&self, image: &ImageRef) -> Driven<()> {
+        const OP: &str = "remove image";
+        let claim = Claim::take(OP, &self.in_work, image.path.clone())?;
+        let path = image.path.clone();
+        blocking(OP, move || {
+            let _held = claim;
+            let (parent, name) = split(OP, &path)?;
+            let directory = Directory::open(OP, parent)?;
+            directory.unlink(OP, name)?;
+            directory.unlink(OP, &format!("{name}{DRAFT_SUFFIX}"))?;
+            directory.sync(OP)?;
+            // Only now: without its mark, a merged top that came back would pass for the truth.
+            directory.unlink(OP, &format!("{name}{MERGED_SUFFIX}"))?;
+            directory.sync(OP)
+        })
+        .await
+    }
+
+    async fn is_merged(&self, merge: &Merge) -> Driven<bool> {
+        let merge = merge.clone();
+        blocking("look whether a merge happened", move || is_merged(&merge)).await
+    }
+
+    async fn gate(
+        &self,
+        directory: &Path,
+        file_name: &str,
+        format: ImageFormat,
+        known: &[ImageRef],
+    ) -> Driven<Adoptable> {
+        const OP: &str = "judge an image file";
+        let (directory, file_name, known) = (directory.to_owned(), file_name.to_owned(), known.to_vec());
+        blocking(OP, move || {
+            let find = |name: &str| {
+                known
+                    .iter()
+                    .find(|image| image.path.file_name() == Some(name.as_ref()))
+                    .cloned()
+            };
+            let hint = (format == ImageFormat::Raw).then_some(format);
+            let adopted = Gate::check(&directory, &file_name, hint, &find)
+                .map_err(|refused| fault(DriverErrorKind::InvalidImage, OP, refused))?;
+            Ok(Adoptable {
+                facts: adopted.facts,
+                parent: adopted.parent.map(|image| image.id),
+            })
+        })
+        .await
+    }
+
+    async fn memory_bytes(&self, memory: &MemoryRef) -> Driven<u64> {
+        const OP: &str = "measure a saved memory";
+        let path = memory.path.clone();
+        blocking(OP, move || {
+            let stat = rustix::fs::lstat(&path).map_err(|error| errno(OP, &path, error))?;
+            Ok(look::occupied_bytes(&stat))
+        })
+        .await
+    }
+
+    async fn remove_memory(&self, memory: &MemoryRef) -> Driven<()> {
+        const OP: &str = "remove a saved memory";
+        let path = memory.path.clone();
+        blocking(OP, move || {
+            let (parent, name) = split(OP, &path)?;
+            let directory = Directory::open(OP, parent)?;
+            directory.unlink(OP, name)?;
+            directory.unlink(OP, &format!("{name}.part"))?;
+            directory.sync(OP)
+        })
+        .await
+    }
+
+    async fn space(&self, directory: &Path) -> Driven<Space> {
+        let directory = directory.to_owned();
+        blocking("measure free space", move || space(&directory)).await
+    }
+
+    async fn actual_bytes(&self, images: &[ImageRef]) -> Driven<Vec<u64>> {
+        const OP: &str = "measure images";
+        let paths: Vec<_> = images.iter().map(|image| image.path.clone()).collect();
+        blocking(OP, move || {
+            let occupied = |path: &PathBuf| match rustix::fs::lstat(path) {
+                Ok(stat) => Ok(look::occupied_bytes(&stat)),
+                Err(rustix::io::Errno::NOENT) => Ok(0),
+                Err(error) => Err(errno(OP, path, error)),
+            };
+            paths.iter().map(occupied).collect()
+        })
+        .await
+    }
+}
+
+fn is_merged(merge: &Merge) -> Driven<bool> {
+    const OP: &str = "look whether a merge happened";
+    let unknown = |text: String| Err(fault(DriverErrorKind::InvalidImage, OP, text));
+    if merge.is_active() {
+        let (parent, name) = split(OP, &merge.top.path)?;
+        let directory = Directory::open(OP, parent)?;
+        let mark = format!("{name}{MERGED_SUFFIX}");
+        return match directory.stat(OP, &mark)? {
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Ok(true),
+            Some(_) => unknown(format!(
+                "{} is not a regular file: it is no mark of ours; look who made it",
+                directory.join(&mark).display()
+            )),
+            // Neither mark nor file: then nothing on disk tells, and guessing could lose writes.
+            None => directory.present(OP, name).map(|_| false),
+        };
+    }
+    let Some(above) = merge.above() else {
+        return unknown(format!("image {} is not in the chain that was given", merge.top.id));
+    };
+    let (parent, name) = split(OP, &above.path)?;
+    let (file, _) = Directory::open(OP, parent)?.present(OP, name)?;
+    let header = qcow2::Header::read(&file).map_err(|error| unreadable(OP, &above.path, error))?;
+    let backing = header.backing_name.unwrap_or_default();
+    if backing_is(&backing, &merge.base.path) {
+        Ok(true)
+    } else if backing_is(&backing, &merge.top.path) {
+        Ok(false)
+    } else {
+        unknown(format!(
+            "{} names {backing:?} as its base, which is neither {} nor {}: compare the chain with the records",
+            above.path.display(),
+            merge.base.path.display(),
+            merge.top.path.display()
+        ))
+    }
+}
+
+fn space(directory: &Path) -> Driven<Space> {
+    let found = rustix::fs::statvfs(directory).map_err(|error| errno("measure free space", directory, error))?;
+    Ok(Space {
+        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        used_bytes: found
+            .f_blocks
+            .saturating_sub(found.f_bfree)
+            .saturating_mul(found.f_frsize),
+    })
+}

@@ -1,0 +1,209 @@
+//! One running QEMU: the machine's side of the ports.
+//!
+//! Holds a pidfd, a monitor and an agent client; remembers nothing about the guest. Where it says "agent", the guest is
+//! on the other side, which may not answer: every call there has a deadline and none of them can fail an operation.
+
+pub(crate) mod command_line;
+mod memory;
+
+pub(crate) use memory::load;
+
+use crate::{
+    agent::{Agent, AgentError},
+    endpoint::Blocks,
+    layout::RunDir,
+    monitor::Monitor,
+    process::Process,
+    switch::{self, Freeze},
+};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use stillpoint_engine::ports::{
+    BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
+    MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
+};
+use stillpoint_types::{DiskId, ImageId};
+
+/// An agent in its right mind answers a synchronisation at once; a busy guest may take some seconds.
+const AGENT_SYNC_LIMIT: Duration = Duration::from_secs(5);
+/// A thaw of many file systems takes a fraction of a second.
+const AGENT_LIMIT: Duration = Duration::from_secs(10);
+/// After SIGKILL the kernel may still have to write back what the process had in flight.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
+
+/// A connected machine.
+#[derive(Debug)]
+pub(crate) struct QemuMachine {
+    pub(crate) process: Process,
+    pub(crate) monitor: Arc<Monitor>,
+    blocks: Blocks,
+    agent: Arc<Agent>,
+    /// The vCPUs were stopped already when the save in course began.
+    paused_before: std::sync::atomic::AtomicBool,
+}
+
+impl QemuMachine {
+    pub(crate) fn new(process: Process, run_dir: &RunDir, command_limit: Duration) -> Self {
+        let monitor = Arc::new(Monitor::new(run_dir.qmp(), command_limit));
+        Self {
+            process,
+            blocks: Blocks::of_machine(Arc::clone(&monitor)),
+            monitor,
+            agent: Arc::new(Agent::new(run_dir.agent())),
+            paused_before: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a program in the guest has the agent's port open.
+    async fn has_agent(&self) -> Driven<bool> {
+        #[derive(Deserialize)]
+        struct Port {
+            label: String,
+            #[serde(rename = "frontend-open", default)]
+            open: bool,
+        }
+        let ports: Vec<Port> = self.monitor.call("look for agent", "query-chardev", json!({})).await?;
+        Ok(ports.iter().any(|port| port.label == "agent" && port.open))
+    }
+
+    /// Ready to freeze, or why not. Done before the window, so that it costs the guest nothing.
+    async fn freeze(&self, switch: &Switch) -> Driven<Freeze> {
+        if !switch.freeze || self.run_state().await? != RunState::Running {
+            return Ok(Freeze::Not(Frozen::NotAsked));
+        }
+        if !self.has_agent().await? {
+            return Ok(Freeze::Not(Frozen::NoAgent));
+        }
+        match self.agent.sync(AGENT_SYNC_LIMIT.min(switch.freeze_limit)).await {
+            Ok(()) => Ok(Freeze::With(Arc::clone(&self.agent), switch.freeze_limit)),
+            Err(error) => Ok(Freeze::Not(Frozen::Failed(error.to_string()))),
+        }
+    }
+}
+
+/// What `query-status` says, in the core's words.
+pub(crate) fn run_state(status: &str) -> RunState {
+    match status {
+        "running" => RunState::Running,
+        "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" => RunState::Paused,
+        "io-error" => RunState::IoError,
+        "inmigrate" => RunState::Incoming,
+        "shutdown" => RunState::Shutdown,
+        _ => RunState::Other,
+    }
+}
+
+#[async_trait]
+impl Endpoint for QemuMachine {
+    async fn graph(&self) -> Driven<BlockGraph> {
+        self.blocks.graph().await
+    }
+
+    async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
+        self.blocks.disk_size(disk).await
+    }
+
+    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
+        self.blocks.open_overlay(overlay).await
+    }
+
+    async fn close_image(&self, image: ImageId) -> Driven<()> {
+        self.blocks.close_image(image).await
+    }
+
+    async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
+        switch::run(&self.blocks, switch, self.freeze(switch)).await
+    }
+
+    async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
+        self.blocks.merge(merge, progress).await
+    }
+
+    async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
+        self.blocks.cancel_merge(merge).await
+    }
+}
+
+#[async_trait]
+impl Machine for QemuMachine {
+    async fn run_state(&self) -> Driven<RunState> {
+        Ok(run_state(&self.monitor.status("read run state").await?))
+    }
+
+    async fn cont(&self) -> Driven<()> {
+        self.monitor.run("start vCPUs", "cont", json!({})).await
+    }
+
+    async fn pause(&self) -> Driven<()> {
+        self.monitor.run("stop vCPUs", "stop", json!({})).await
+    }
+
+    async fn shutdown(&self) -> Driven<()> {
+        if self.has_agent().await? {
+            match self.agent.shutdown(AGENT_SYNC_LIMIT).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!(%error, "agent does not shut the guest down: pressing the power button"),
+            }
+        }
+        self.monitor.run("shut down", "system_powerdown", json!({})).await
+    }
+
+    async fn kill(&self, limit: Duration) -> Driven<()> {
+        let asked = tokio::time::timeout(limit, async {
+            if let Err(error) = self.monitor.run("quit", "quit", json!({})).await {
+                tracing::debug!(error = error.chain(), "quit was not answered");
+            }
+            self.process.ended().await;
+        });
+        if asked.await.is_ok() {
+            return Ok(());
+        }
+        self.process.kill()?;
+        if self.process.ended_within(KILL_LIMIT).await {
+            return Ok(());
+        }
+        let pid = self.process.record().pid;
+        Err(DriverError::new(
+            DriverErrorKind::Timeout,
+            "kill machine",
+            format!("pid {pid} does not end"),
+        ))
+    }
+
+    async fn thaw(&self) -> Driven<Option<u64>> {
+        const OP: &str = "thaw guest";
+        if !self.has_agent().await? {
+            return Ok(None);
+        }
+        self.agent.thaw(AGENT_LIMIT).await.map(Some).map_err(|error| {
+            let kind = match &error {
+                AgentError::Timeout(_) => DriverErrorKind::Timeout,
+                AgentError::Disconnected(_) => DriverErrorKind::Disconnected,
+                AgentError::Refused(_) | AgentError::Malformed(_) => DriverErrorKind::Protocol,
+            };
+            DriverError::new(kind, OP, "guest agent").caused_by(error)
+        })
+    }
+
+    async fn switch_and_save(
+        &self,
+        switch: &Switch,
+        memory: &MemoryRef,
+    ) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
+        self.begin_save(switch, memory).await
+    }
+
+    async fn memory_save(&self) -> Driven<MemorySave> {
+        memory::state(&self.monitor).await
+    }
+
+    async fn finish_save(&self, memory: &MemoryRef, progress: Progress<'_>) -> Driven<MemorySave> {
+        self.end_save(memory, progress).await
+    }
+
+    async fn cancel_save(&self) -> Driven<()> {
+        self.stop_save().await
+    }
+}

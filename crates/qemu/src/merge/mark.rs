@@ -1,0 +1,181 @@
+//! What the disk says about a merge, for the time when QEMU is dead.
+//!
+//! Active layer: its header names the base before and after, so the disk could not tell. While the job is PENDING
+//! contents are equal and the guest's writes are held: then the top's file is renamed to `FILE.merged` and the
+//! directory synchronised. With the mark the base is the truth, without it the top.
+//! Middle layer: the header of the layer above names the top before and the base after.
+//!
+//! Crash consistency: rename is atomic and the directory is synchronised before anyone relies on it. QEMU keeps the
+//! renamed file open; that is harmless.
+
+use crate::failure::io_failed;
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, ImageRef};
+use tokio::task::spawn_blocking;
+
+const OP: &str = "mark merged image";
+
+fn mark_path(image: &ImageRef) -> PathBuf {
+    let mut name = OsString::from(image.path.as_os_str());
+    name.push(".merged");
+    PathBuf::from(name)
+}
+
+fn is_there(path: &Path) -> Driven<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io_failed(OP, path, e)),
+    }
+}
+
+fn sync_directory(path: &Path) -> Driven<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| io_failed(OP, directory, e))
+}
+
+fn rename(from: &Path, to: &Path) -> Driven<()> {
+    if is_there(to)? {
+        let text = format!("{} is there beside {}", to.display(), from.display());
+        return Err(DriverError::new(DriverErrorKind::AlreadyExists, OP, text));
+    }
+    fs::rename(from, to).map_err(|e| io_failed(OP, from, e))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Driven<T> + Send + 'static) -> Driven<T> {
+    crate::switch::joined(spawn_blocking(work).await)?
+}
+
+/// Whether the mark is there.
+pub(super) async fn is_marked(top: &ImageRef) -> Driven<bool> {
+    let mark = mark_path(top);
+    blocking(move || is_there(&mark)).await
+}
+
+/// Makes the mark where it is missing, durably. Neither file nor mark being there is success: the caller has unlinked
+/// the merged image already.
+pub(super) async fn ensure(top: &ImageRef) -> Driven<()> {
+    let (path, mark) = (top.path.clone(), mark_path(top));
+    blocking(move || {
+        if !is_there(&mark)? && is_there(&path)? {
+            rename(&path, &mark)?;
+        }
+        sync_directory(&mark)
+    })
+    .await
+}
+
+/// Makes the mark, durably, or gives up if it could not *begin* within `limit` (the guest's writes are held meanwhile).
+///
+/// Once the rename has begun its end is waited for, however long: a mark that appeared after we gave up would send a
+/// later start to the wrong image. `Err`: there is no mark.
+pub(super) async fn make_within(top: &ImageRef, limit: Duration) -> Driven<()> {
+    const IDLE: u8 = 0;
+    const BEGUN: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+    let (path, mark) = (top.path.clone(), mark_path(top));
+    let state = Arc::new(AtomicU8::new(IDLE));
+    let worker = Arc::clone(&state);
+    let step = move |state: &AtomicU8, to| {
+        state
+            .compare_exchange(IDLE, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    };
+    let mut work = spawn_blocking(move || {
+        if !step(&worker, BEGUN) {
+            return Ok(());
+        }
+        if !is_there(&mark)? {
+            rename(&path, &mark)?;
+        }
+        sync_directory(&mark).inspect_err(|_not_durable| {
+            if let Err(error) = fs::rename(&mark, &path) {
+                tracing::error!(mark = %mark.display(), %error, "a mark that is not durable could not be taken back");
+            }
+        })
+    });
+    let late = || DriverError::new(DriverErrorKind::Timeout, OP, "storage does not answer");
+    match tokio::time::timeout(limit, &mut work).await {
+        Ok(done) => crate::switch::joined(done)?,
+        Err(_elapsed) if step(&state, GIVEN_UP) => Err(late()),
+        Err(_elapsed) => crate::switch::joined(work.await)?,
+    }
+}
+
+/// Takes the mark away, durably: the top is the truth again.
+pub(super) async fn unmake(top: &ImageRef) -> Driven<()> {
+    let (path, mark) = (top.path.clone(), mark_path(top));
+    blocking(move || {
+        if is_there(&mark)? {
+            rename(&mark, &path)?;
+            sync_directory(&path)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The backing file's name in a qcow2 header (QEMU's `docs/interop/qcow2.txt`: magic, offset at byte 8, length at 16).
+pub(super) async fn backing_name(image: &ImageRef) -> Driven<Option<String>> {
+    let path = image.path.clone();
+    blocking(move || read_backing_name(&path)).await
+}
+
+fn read_backing_name(path: &Path) -> Driven<Option<String>> {
+    const OP: &str = "read backing name";
+    const NAME_BYTES_MAX: u32 = 1023;
+    let damaged = || DriverError::new(DriverErrorKind::InvalidImage, OP, path.display());
+    let mut header = [0; 20];
+    let file = File::open(path).map_err(|e| io_failed(OP, path, e))?;
+    file.read_exact_at(&mut header, 0).map_err(|e| io_failed(OP, path, e))?;
+    let [
+        m0,
+        m1,
+        m2,
+        m3,
+        _,
+        _,
+        _,
+        _,
+        o0,
+        o1,
+        o2,
+        o3,
+        o4,
+        o5,
+        o6,
+        o7,
+        l0,
+        l1,
+        l2,
+        l3,
+    ] = header;
+    if [m0, m1, m2, m3] != *b"QFI\xfb" {
+        return Err(damaged());
+    }
+    let offset = u64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
+    let length = u32::from_be_bytes([l0, l1, l2, l3]);
+    if offset == 0 {
+        return Ok(None);
+    }
+    if length > NAME_BYTES_MAX {
+        return Err(damaged());
+    }
+    let mut name = vec![0; length as usize];
+    file.read_exact_at(&mut name, offset)
+        .map_err(|e| io_failed(OP, path, e))?;
+    String::from_utf8(name).map(Some).map_err(|e| damaged().caused_by(e))
+}

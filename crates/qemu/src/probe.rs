@@ -1,0 +1,153 @@
+//! What this host's QEMU is and can do, found by trying it.
+
+use crate::process::run_to_end;
+use std::{ffi::OsStr, path::Path, time::Duration};
+use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind};
+
+const OP: &str = "probe QEMU";
+/// A cold start from a slow disk, on a busy host.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Which accelerator machines shall use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Accel {
+    /// KVM if it works, else TCG.
+    #[default]
+    Auto,
+    /// KVM, or fail.
+    Kvm,
+    /// QEMU's own emulation.
+    Tcg,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Probed {
+    pub(crate) version: String,
+    pub(crate) default_machine: String,
+    /// `kvm` or `tcg`.
+    pub(crate) accelerator: &'static str,
+    /// For the log, one sentence.
+    pub(crate) sentence: String,
+}
+
+/// Looks for the programs, QEMU's version and the accelerator.
+///
+/// # Errors
+/// `Unsupported` naming the Debian package of a missing program, or if KVM was demanded and does not work.
+pub(crate) async fn probe(qemu: &Path, storage_daemon: &Path, accel: Accel) -> Driven<Probed> {
+    let version = version_of(qemu, "qemu-system-x86").await?;
+    let _daemon_version = version_of(storage_daemon, "qemu-system-x86 or qemu-utils").await?;
+    let _image_tool_version = version_of(Path::new("qemu-img"), "qemu-utils").await?;
+    let machines = text_of(qemu, &["-machine", "help"], "").await?;
+    let default_machine = alias_target(&machines, "pc").ok_or_else(|| {
+        DriverError::new(
+            DriverErrorKind::Unsupported,
+            OP,
+            "QEMU lists no machine type behind the alias pc",
+        )
+    })?;
+    let (accelerator, why) = match accel {
+        Accel::Tcg => ("tcg", "as configured".to_owned()),
+        Accel::Auto | Accel::Kvm => match try_kvm(qemu).await {
+            Ok(()) => ("kvm", "it works on this host".to_owned()),
+            Err(error) if accel == Accel::Kvm => return Err(error),
+            Err(error) => ("tcg", format!("KVM does not work here ({})", error.chain())),
+        },
+    };
+    let sentence = format!("QEMU {version}, machine type {default_machine}, accelerator {accelerator}: {why}");
+    Ok(Probed {
+        version,
+        default_machine,
+        accelerator,
+        sentence,
+    })
+}
+
+async fn text_of(program: &Path, arguments: &[&str], input: &str) -> Driven<String> {
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    let output = run_to_end(program, &arguments, input, PROBE_LIMIT).await?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr)
+            .chars()
+            .take(300)
+            .collect::<String>();
+        let text = format!("{} ended with {}: {}", program.display(), output.status, text.trim());
+        return Err(DriverError::new(DriverErrorKind::Unsupported, OP, text));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn version_of(program: &Path, package: &str) -> Driven<String> {
+    let text = text_of(program, &["--version"], "").await.map_err(|error| {
+        if error.kind == DriverErrorKind::NotFound {
+            let text = format!("{} is missing: install the Debian package {package}", program.display());
+            DriverError::new(DriverErrorKind::Unsupported, OP, text).caused_by(error)
+        } else {
+            error
+        }
+    })?;
+    let number = text
+        .split_ascii_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1);
+    number.map(str::to_owned).ok_or_else(|| {
+        let text = format!("{} does not tell its version", program.display());
+        DriverError::new(DriverErrorKind::Unsupported, OP, text)
+    })
+}
+
+/// `pc   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)` gives the versioned name: an alias would mean
+/// another machine after an upgrade, and saved memories would not fit.
+fn alias_target(machines: &str, alias: &str) -> Option<String> {
+    let line = machines
+        .lines()
+        .find(|line| line.split_ascii_whitespace().next() == Some(alias))?;
+    let (_, rest) = line.split_once("(alias of ")?;
+    Some(rest.split(')').next()?.trim().to_owned())
+}
+
+/// `/dev/kvm` may be there and still not work (nested without support, a filter, rights): only a start tells.
+async fn try_kvm(qemu: &Path) -> Driven<()> {
+    if !Path::new("/dev/kvm").exists() {
+        return Err(DriverError::new(
+            DriverErrorKind::Unsupported,
+            OP,
+            "there is no /dev/kvm",
+        ));
+    }
+    let arguments = [
+        "-machine",
+        "none,accel=kvm",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-qmp",
+        "stdio",
+    ];
+    let commands = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n";
+    text_of(qemu, &arguments, commands).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versioned_machine_type_is_read_from_the_list() {
+        let list = "Supported machines are:\nmicrovm   microvm (i386)\n\
+                    pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)\n\
+                    pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996) (default)\n";
+        assert_eq!(alias_target(list, "pc").as_deref(), Some("pc-i440fx-7.2"));
+        assert_eq!(alias_target(list, "q35"), None);
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named_with_its_package() {
+        let missing = Path::new("/nonexistent/qemu-system-x86_64");
+        let error = probe(missing, missing, Accel::Tcg).await.unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::Unsupported);
+        assert!(error.context.contains("qemu-system-x86"), "{error}");
+    }
+}

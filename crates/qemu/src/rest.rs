@@ -1,0 +1,128 @@
+//! Disks at rest: one `qemu-storage-daemon` for each job that needs one.
+//!
+//! It takes the same commands as a running QEMU. Its top layers are open read-write, which marks their bitmaps as in use
+//! on disk: it must end by `quit`, which stores them, and is never killed while it can still answer.
+
+use crate::{
+    endpoint::Blocks,
+    layout::{RunDir, utf8},
+    machine::command_line::chain_nodes,
+    monitor::Monitor,
+    process::Process,
+    switch::{self, Freeze},
+};
+use async_trait::async_trait;
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use stillpoint_engine::ports::{
+    BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Merge, Progress, Switch,
+    SwitchReport,
+};
+use stillpoint_types::{DiskId, ImageId};
+
+/// Storing large bitmaps on slow storage takes its time.
+const QUIT_LIMIT: Duration = Duration::from_secs(120);
+
+/// A storage daemon and the disks it has open.
+#[derive(Debug)]
+pub(crate) struct AtRest {
+    process: Process,
+    monitor: Arc<Monitor>,
+    blocks: Blocks,
+}
+
+/// Its arguments. The pid file's path is also what a process is recognised by.
+pub(crate) fn arguments(run_dir: &RunDir) -> Driven<Vec<String>> {
+    const OP: &str = "build command line";
+    let socket = run_dir.qmp();
+    let socket = utf8(OP, &socket)?.replace(',', ",,");
+    let pid_file = run_dir.pid();
+    let words = [
+        "--chardev".to_owned(),
+        format!("socket,id=qmp,path={socket},server=on,wait=off"),
+        "--monitor".to_owned(),
+        "chardev=qmp".to_owned(),
+        "--pidfile".to_owned(),
+        utf8(OP, &pid_file)?.to_owned(),
+    ];
+    Ok(words.to_vec())
+}
+
+impl AtRest {
+    pub(crate) fn new(process: Process, run_dir: &RunDir, command_limit: Duration) -> Self {
+        let monitor = Arc::new(Monitor::new(run_dir.qmp(), command_limit));
+        Self {
+            process,
+            blocks: Blocks::at_rest(Arc::clone(&monitor)),
+            monitor,
+        }
+    }
+
+    pub(crate) fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Opens what is not open yet, and remembers whose it is.
+    pub(crate) async fn open(&self, chains: &[Chain]) -> Driven<()> {
+        self.blocks.remember(chains);
+        for chain in chains {
+            for (image, nodes) in chain_nodes(chain, false)? {
+                let observed = self.blocks.observe().await?;
+                self.blocks
+                    .add_image(&observed, "open image at rest", image, nodes)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it, cleanly.
+    pub(crate) async fn quit(&self) -> Driven<()> {
+        if let Err(error) = self.monitor.run("end storage daemon", "quit", json!({})).await
+            && error.kind != DriverErrorKind::Disconnected
+        {
+            return Err(error);
+        }
+        if self.process.ended_within(QUIT_LIMIT).await {
+            return Ok(());
+        }
+        let text = format!("pid {} does not end", self.process.record().pid);
+        Err(DriverError::new(DriverErrorKind::Timeout, "end storage daemon", text))
+    }
+}
+
+#[async_trait]
+impl Endpoint for AtRest {
+    async fn graph(&self) -> Driven<BlockGraph> {
+        self.blocks.graph().await
+    }
+
+    async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
+        self.blocks.disk_size(disk).await
+    }
+
+    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
+        self.blocks.open_overlay(overlay).await
+    }
+
+    async fn close_image(&self, image: ImageId) -> Driven<()> {
+        self.blocks.close_image(image).await
+    }
+
+    async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
+        let freeze = async { Ok(Freeze::Not(Frozen::NotAsked)) };
+        switch::run(&self.blocks, switch, freeze).await
+    }
+
+    async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
+        self.blocks.merge(merge, progress).await
+    }
+
+    async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
+        self.blocks.cancel_merge(merge).await
+    }
+}

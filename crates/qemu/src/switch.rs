@@ -1,0 +1,211 @@
+//! The switch of a snapshot's disks to their overlays: freeze, ONE transaction, thaw, with nothing else in between.
+//!
+//! Everything that can be refused is refused before the window. In it are three messages, the transaction's text made
+//! before. The window runs in a task of its own: a caller that goes away cannot leave the guest frozen.
+//!
+//! If QEMU does not answer the transaction in time the guest is thawed all the same, and the answer is waited for
+//! afterwards; if none comes, whether the disks were switched is unknown (`Timeout`): read the graph.
+
+use crate::{
+    agent::{Agent, AgentError},
+    bitmaps::clone_to_overlay,
+    endpoint::Blocks,
+    failure::qmp_failed,
+    graph::Observed,
+    names::format_node,
+    qmp::{Qmp, QmpError},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Frozen, Switch, SwitchDisk, SwitchReport};
+use tokio::time::Instant;
+
+pub(crate) const OP: &str = "switch disks";
+/// Longest time that the guest stays frozen for a QEMU that does not answer.
+const TRANSACTION_LIMIT: Duration = Duration::from_secs(5);
+/// Until when thawing is tried again.
+const THAW_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time that one thaw may take.
+const THAW_TRY_LIMIT: Duration = Duration::from_secs(4);
+/// Between two tries on an agent that refuses at once.
+const THAW_PAUSE: Duration = Duration::from_millis(100);
+
+/// The guest's side of a window.
+#[derive(Debug)]
+pub(crate) enum Freeze {
+    /// None wanted, none possible, or it failed before it began.
+    Not(Frozen),
+    /// Through this agent, which is in step, within this time.
+    With(Arc<Agent>, Duration),
+}
+
+/// Checks everything and gives the transaction's arguments; `None` when all disks are on their overlays already.
+pub(crate) async fn plan(blocks: &Blocks, switch: &Switch) -> Driven<Option<Value>> {
+    let observed = blocks.observe().await?;
+    let mut actions = Vec::new();
+    let mut done = 0;
+    for disk in &switch.disks {
+        if is_switched(&observed, disk) {
+            done += 1;
+        } else {
+            actions.extend(actions_of(&observed, disk)?);
+        }
+    }
+    match done {
+        0 if actions.is_empty() => Ok(None),
+        0 => Ok(Some(json!({"actions": actions}))),
+        all if all == switch.disks.len() => Ok(None),
+        some => {
+            let text = format!(
+                "{some} of {} disks are switched: not one point in time",
+                switch.disks.len()
+            );
+            Err(DriverError::new(DriverErrorKind::Protocol, OP, text))
+        }
+    }
+}
+
+fn is_switched(observed: &Observed, disk: &SwitchDisk) -> bool {
+    let layers = observed.layers(disk.disk).unwrap_or_default();
+    layers.ends_with(&[disk.base.id, disk.overlay.id])
+}
+
+fn actions_of(observed: &Observed, disk: &SwitchDisk) -> Driven<Vec<Value>> {
+    let id = disk.disk;
+    let layers = observed
+        .layers(id)
+        .ok_or_else(|| DriverError::new(DriverErrorKind::NotFound, OP, format!("disk {id} is not attached")))?;
+    if layers.last() != Some(&disk.base.id) {
+        let text = format!("disk {id}: its active layer is not {}", disk.base.id);
+        return Err(DriverError::new(DriverErrorKind::Protocol, OP, text));
+    }
+    let base = observed.needed(OP, disk.base.id)?;
+    let overlay = observed.needed(OP, disk.overlay.id)?;
+    for (image, size) in [
+        (disk.base.id, base.size_bytes()),
+        (disk.overlay.id, overlay.size_bytes()),
+    ] {
+        // QEMU does not check this: a smaller overlay would be accepted and cut the disk.
+        if size != disk.size_bytes {
+            let text = format!(
+                "image {image} has {size} bytes, not the {} that were expected",
+                disk.size_bytes
+            );
+            return Err(DriverError::new(DriverErrorKind::InvalidImage, OP, text));
+        }
+    }
+    let mut actions = vec![json!({"type": "blockdev-snapshot", "data": {
+        "node": format_node(disk.base.id), "overlay": format_node(disk.overlay.id)}})];
+    actions.extend(clone_to_overlay(base, overlay));
+    Ok(actions)
+}
+
+/// Sees after the transaction that every disk is on its overlay.
+pub(crate) async fn verify(blocks: &Blocks, switch: &Switch) -> Driven<()> {
+    let observed = blocks.observe().await?;
+    match switch.disks.iter().find(|disk| !is_switched(&observed, disk)) {
+        None => Ok(()),
+        Some(disk) => {
+            let text = format!("QEMU reported success, but disk {} is not on its overlay", disk.disk);
+            Err(DriverError::new(DriverErrorKind::Protocol, OP, text))
+        }
+    }
+}
+
+/// Plans, and runs the window. `freeze` is asked only if there is something to switch.
+pub(crate) async fn run(
+    blocks: &Blocks,
+    switch: &Switch,
+    freeze: impl Future<Output = Driven<Freeze>>,
+) -> Driven<SwitchReport> {
+    let turn = blocks.turn(OP).await?;
+    let Some(transaction) = plan(blocks, switch).await? else {
+        return Ok(nothing_done());
+    };
+    let freeze = freeze.await?;
+    let qmp = blocks.monitor.qmp().await.map_err(|e| qmp_failed(OP, "monitor", e))?;
+    let limit = blocks.monitor.limit();
+    let window = tokio::spawn(async move {
+        let report = window(&qmp, &transaction, freeze, limit).await;
+        drop(turn);
+        report
+    });
+    let report = joined(window.await)??;
+    verify(blocks, switch).await?;
+    Ok(report)
+}
+
+/// What a switch reports that found all disks switched.
+pub(crate) fn nothing_done() -> SwitchReport {
+    SwitchReport {
+        frozen: Frozen::NotAsked,
+        thawed: true,
+        transaction_us: 0,
+        window_us: 0,
+    }
+}
+
+/// A task of ours ended: it can only fail by the runtime's shutdown, or by a panic, which is told.
+pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Driven<T> {
+    result.map_err(|error| DriverError::new(DriverErrorKind::Io, "run task", "it did not end").caused_by(error))
+}
+
+async fn window(qmp: &Qmp, transaction: &Value, freeze: Freeze, limit: Duration) -> Driven<SwitchReport> {
+    let command = qmp.prepare("transaction", transaction);
+    let begun = Instant::now();
+    let (frozen, agent) = match freeze {
+        Freeze::Not(why) => (why, None),
+        Freeze::With(agent, limit) => {
+            let frozen = match agent.freeze(limit).await {
+                Ok(count) => Frozen::Yes(count),
+                Err(error) => Frozen::Failed(error.to_string()),
+            };
+            (frozen, Some(agent))
+        }
+    };
+    let sent = Instant::now();
+    let mut pending = qmp.send(command).await;
+    let mut answer = match &mut pending {
+        Ok(pending) => pending.wait(TRANSACTION_LIMIT.min(limit)).await.map(drop),
+        Err(error) => Err(error.clone()),
+    };
+    let transaction_us = micros(sent);
+    let (thawed, window_us) = match agent {
+        None => (true, 0),
+        // Even if the freeze failed: the guest may have frozen without an answer.
+        Some(agent) => (thaw(&agent).await, micros(begun)),
+    };
+    if let (Err(QmpError::Timeout(_)), Ok(pending)) = (&answer, &mut pending) {
+        answer = pending.wait(limit).await.map(drop);
+    }
+    answer.map_err(|error| qmp_failed(OP, "transaction", error))?;
+    Ok(SwitchReport {
+        frozen,
+        thawed,
+        transaction_us,
+        window_us,
+    })
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Thaws, again and again until the deadline: whether the guest confirmed it.
+async fn thaw(agent: &Agent) -> bool {
+    let end = Instant::now() + THAW_LIMIT;
+    loop {
+        match agent.thaw(THAW_TRY_LIMIT).await {
+            Ok(_count) => return true,
+            Err(error) => {
+                tracing::warn!(%error, "thaw failed");
+                if Instant::now() + THAW_PAUSE >= end {
+                    return false;
+                }
+                if !matches!(error, AgentError::Timeout(_)) {
+                    tokio::time::sleep(THAW_PAUSE).await;
+                }
+            }
+        }
+    }
+}

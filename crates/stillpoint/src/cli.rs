@@ -1,0 +1,100 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Snapshots of QEMU/KVM guests, behind the APIs that your tools speak already.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stillpoint",
+    version,
+    about,
+    after_help = "Examples:
+  stillpoint doctor                                   what this host can do, and what to install
+  stillpoint serve                                    a daemon on 127.0.0.1:8080 with its own data directory
+  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with a certificate of its own CA"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon.
+    ///
+    /// Prints `stillpoint ready URL` on standard output once it serves. Guests run on when it ends; at its next start
+    /// it finds them again, and ends what it had begun.
+    Serve(ServeOptions),
+    /// Look at this host: QEMU, KVM, userfaultfd, disk space, the data directory; each with its remedy.
+    Doctor(DoctorOptions),
+}
+
+/// Which accelerator guests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccelChoice {
+    /// KVM, or no start.
+    Kvm,
+    /// QEMU's own emulation: slow, runs everywhere.
+    Tcg,
+    /// KVM where it really works, else emulation; the log says which.
+    Auto,
+}
+
+/// Which dialect answers oVirt requests that name no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApiChoice {
+    /// RHEV 3.x.
+    V3,
+    /// oVirt 4.
+    V4,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogChoice {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeOptions {
+    /// Configuration file (TOML); options given here win over it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Everything lives here: database, keys, images, sockets, logs. Default: /var/lib/stillpoint for root, else
+    /// $XDG_DATA_HOME/stillpoint.
+    #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address to listen on; port 0 takes any free one. Default: 127.0.0.1:8080.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// off, auto (a certificate of our own CA, made at the first start), or CERT,KEY (PEM files). Default: off on
+    /// loopback, auto elsewhere.
+    #[arg(long, value_name = "off|auto|CERT,KEY")]
+    pub(crate) tls: Option<String>,
+    /// Users, projects and keys to have (TOML), applied at every start; its passwords win.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bootstrap: Option<PathBuf>,
+    /// URL under which clients reach this daemon, for links that need a host.
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// Dialect of oVirt requests that name no version. Default: v4.
+    #[arg(long, value_enum)]
+    pub(crate) default_api: Option<ApiChoice>,
+    /// Accelerator. Default: auto.
+    #[arg(long, value_enum)]
+    pub(crate) accel: Option<AccelChoice>,
+    /// Form of the log, which goes to standard error; RUST_LOG chooses what it holds. Default: text.
+    #[arg(long, value_enum)]
+    pub(crate) log: Option<LogChoice>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorOptions {
+    /// Data directory to look at.
+    #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}

@@ -1,0 +1,123 @@
+//! The accept loop: limits, TLS, and an orderly end.
+
+use crate::Failure;
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections at a time: file descriptors are finite, and one client must not take them all.
+const CONNECTIONS_MAX: usize = 1024;
+/// Longest time for a TLS handshake, and for the head of a request.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// Longest head of a request.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// Binds the address.
+///
+/// # Errors
+/// Exit code 3 when it is taken.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            3,
+            format!("{address} is taken by another program: stop it, or choose another address with --listen"),
+        ),
+        _ => Failure::new(
+            2,
+            format!("cannot listen on {address}: {error}; choose another address with --listen"),
+        ),
+    })
+}
+
+/// Serves until `stopping`, then lets what is under way end within `limit`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    router: Router,
+    stopping: CancellationToken,
+    limit: Duration,
+) {
+    let (seats, connections) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), TaskTracker::new());
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+            break;
+        };
+        let (stream, peer) = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors or memory: whoever holds them needs a moment to let go.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let (router, acceptor, stopping) = (router.clone(), acceptor.clone(), stopping.clone());
+        connections.spawn(async move {
+            let _seat = seat;
+            one(stream, peer, acceptor, router, stopping).await;
+        });
+    }
+    connections.close();
+    if tokio::time::timeout(limit, connections.wait()).await.is_err() {
+        tracing::info!("connections that did not end in time are cut");
+    }
+}
+
+async fn one(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    stopping: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "no TCP_NODELAY");
+    }
+    match acceptor {
+        None => http(stream, peer, router, stopping).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_LIMIT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => http(stream, peer, router, stopping).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+            Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
+        },
+    }
+}
+
+async fn http<S>(stream: S, peer: SocketAddr, router: Router, stopping: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_MAX_BYTES);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}

@@ -1,0 +1,143 @@
+//! The daemon: puts the rooms together, serves until it is asked to stop.
+
+mod config;
+mod data_dir;
+mod health;
+mod listen;
+mod log;
+mod tls;
+
+use crate::{
+    Failure,
+    cli::{ApiChoice, ServeOptions},
+};
+use config::Config;
+use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use stillpoint_api_ovirt::{Api, Settings};
+use stillpoint_auth::{Auth, Bootstrap};
+use stillpoint_engine::{Engine, Options, ports::DriverErrorKind};
+use stillpoint_qemu::{Qemu, images::LocalImages};
+use stillpoint_store::{Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use config::default_data_dir;
+
+/// How long requests and steps that are under way may go on after the daemon was asked to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
+    let config = Config::merge(options)?;
+    log::start(config.log);
+    if config.default_api == ApiChoice::V3 {
+        let text = "--default-api v3: the RHEV 3.x dialect is not part of this version; leave the option out";
+        return Err(Failure::new(2, text));
+    }
+    let _lock = data_dir::take(&config.data_dir)?;
+    let bootstrap = config
+        .bootstrap
+        .as_deref()
+        .map(Bootstrap::load)
+        .transpose()
+        .map_err(configuration)?;
+    let listener = listen::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let certificate = tls::prepare(&config, address.ip())?;
+
+    let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
+        .await
+        .map_err(|error| {
+            let code = if error.kind == DriverErrorKind::Unsupported {
+                5
+            } else {
+                1
+            };
+            Failure::new(code, error.chain())
+        })?;
+    tracing::info!("{sentence}");
+    let store = open_store(&config.data_dir).await?;
+    let auth = Auth::open(store.clone(), &config.data_dir.join("keys").join("secret.key")).await?;
+    apply_users(&auth, bootstrap.as_ref(), &config.data_dir).await?;
+    let engine = Engine::open(
+        store.clone(),
+        Arc::new(qemu),
+        Arc::new(LocalImages::new("qemu-img")),
+        engine_options(&config),
+    )
+    .await
+    .map_err(|fault| Failure::new(1, fault.log_chain()))?;
+
+    let url = config.public_url(address, certificate.is_some());
+    let settings = Settings {
+        public_url: url.clone(),
+        certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
+    };
+    let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
+    let router = health::router(engine.clone()).fallback_service(ovirt);
+    let stopping = CancellationToken::new();
+    stop_on_signal(stopping.clone())?;
+
+    println!("stillpoint ready {url}");
+    std::io::stdout().flush()?;
+    tracing::info!(url, "ready");
+    listen::serve(listener, certificate.map(|c| c.server), router, stopping, STOP_LIMIT).await;
+    tracing::info!("stopping; guests run on");
+    engine.stop(STOP_LIMIT).await;
+    store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(2, format!("{:#}", error.into()))
+}
+
+fn engine_options(config: &Config) -> Options {
+    Options {
+        boot_dirs_allowed: config.boot_dirs.clone(),
+        ..Options::in_data_dir(&config.data_dir)
+    }
+}
+
+async fn open_store(data_dir: &Path) -> Result<Store, Failure> {
+    let path = data_dir.join("stillpoint.db");
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await?;
+    opened.map_err(|error| {
+        let code = if matches!(error, StoreError::Newer { .. }) {
+            6
+        } else {
+            1
+        };
+        Failure::new(code, format!("{:#}", anyhow::Error::from(error)))
+    })
+}
+
+async fn apply_users(auth: &Auth, bootstrap: Option<&Bootstrap>, data_dir: &Path) -> Result<(), Failure> {
+    match bootstrap {
+        Some(bootstrap) => auth.apply_bootstrap(bootstrap).await.map_err(configuration),
+        None => {
+            if let Some(file) = auth.first_start(data_dir).await? {
+                tracing::info!(file = %file.display(), "made user admin@internal; its password is in the file");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn stop_on_signal(stopping: CancellationToken) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that goes away is no reason to stop.
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {}
+            }
+        }
+        stopping.cancel();
+    });
+    Ok(())
+}

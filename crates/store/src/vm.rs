@@ -1,0 +1,267 @@
+//! VMs and their attachments.
+
+use crate::{
+    Conn, Stored, Tx,
+    column::{quantity, text, text_opt},
+};
+use rusqlite::{OptionalExtension, Row, params};
+use stillpoint_types::{DiskId, DiskInterface, MemoryId, Micros, ProjectId, VmId, VmStatus};
+
+/// A VM's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRow {
+    /// Its id.
+    pub id: VmId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Name, unique.
+    pub name: String,
+    /// The engine's record, JSON.
+    pub config: String,
+    /// Status.
+    pub status: VmStatus,
+    /// More about the status.
+    pub status_detail: String,
+    /// The engine's record of the process, JSON.
+    pub process: Option<String>,
+    /// The memory that the next start resumes.
+    pub resume_memory: Option<MemoryId>,
+    /// Counts changes of the configuration.
+    pub generation: u64,
+    /// Made.
+    pub created_at: Micros,
+    /// Last start.
+    pub started_at: Option<Micros>,
+    /// Last stop.
+    pub stopped_at: Option<Micros>,
+}
+
+fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
+    Ok(VmRow {
+        id: text(row, "id")?,
+        project: text(row, "project_id")?,
+        name: row.get("name")?,
+        config: row.get("config")?,
+        status: text(row, "status")?,
+        status_detail: row.get("status_detail")?,
+        process: row.get("process")?,
+        resume_memory: text_opt(row, "resume_memory")?,
+        generation: quantity(row, "generation")?,
+        created_at: row.get("created_at")?,
+        started_at: row.get("started_at")?,
+        stopped_at: row.get("stopped_at")?,
+    })
+}
+
+/// Adds a VM. A name that is taken is `StoreError::Duplicate`.
+pub fn insert(tx: &Tx, vm: &VmRow) -> Stored<()> {
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO vm (id, project_id, name, config, status, status_detail, generation, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            vm.id.to_string(),
+            vm.project.to_string(),
+            vm.name,
+            vm.config,
+            vm.status.label(),
+            vm.status_detail,
+            crate::column::stored(vm.generation),
+            vm.created_at
+        ])?;
+    Ok(())
+}
+
+/// One VM.
+pub fn get(conn: &Conn, id: VmId) -> Stored<Option<VmRow>> {
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT * FROM vm WHERE id = ?1")?
+        .query_row([id.to_string()], vm_row)
+        .optional()?)
+}
+
+/// Whether a name is taken.
+pub fn id_by_name(conn: &Conn, name: &str) -> Stored<Option<VmId>> {
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT id FROM vm WHERE name = ?1")?
+        .query_row([name], |row| text(row, "id"))
+        .optional()?)
+}
+
+/// Every VM that has, or may have, a process.
+pub fn with_process(conn: &Conn) -> Stored<Vec<VmRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM vm WHERE status NOT IN ('down', 'suspended') OR process IS NOT NULL")?;
+    Ok(statement.query_map([], vm_row)?.collect::<Result<_, _>>()?)
+}
+
+/// A page in order of (name, id).
+pub fn page(conn: &Conn, query: &crate::Query) -> Stored<Vec<VmRow>> {
+    let (wheres, values) = query.sql("vm.name", "vm.id", "vm.project_id");
+    let text = format!(
+        "SELECT vm.* FROM vm WHERE {wheres} ORDER BY vm.name, vm.id LIMIT {}",
+        query.limit
+    );
+    let mut statement = conn.sql().prepare_cached(&text)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), vm_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// Writes name and configuration, and counts the change.
+pub fn set_config(tx: &Tx, id: VmId, name: &str, config: &str) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE vm SET name = ?2, config = ?3, generation = generation + 1 WHERE id = ?1")?
+        .execute(params![id.to_string(), name, config])?;
+    Ok(())
+}
+
+/// Counts a change of the VM's snapshots or attachments.
+pub fn touch(tx: &Tx, id: VmId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE vm SET generation = generation + 1 WHERE id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+/// Writes the status.
+pub fn set_status(tx: &Tx, id: VmId, status: VmStatus, detail: &str) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE vm SET status = ?2, status_detail = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), status.label(), detail])?;
+    Ok(())
+}
+
+/// Records that a process runs.
+pub fn set_started(tx: &Tx, id: VmId, process: &str, at: Micros) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE vm SET process = ?2, started_at = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), process, at])?;
+    Ok(())
+}
+
+/// Records that no process runs any more; the status becomes `down`, or `suspended` where a memory waits.
+pub fn set_stopped(tx: &Tx, id: VmId, at: Micros) -> Stored<()> {
+    tx.sql()
+        .prepare_cached(
+            "UPDATE vm SET process = NULL, stopped_at = ?2, status_detail = '',
+             status = CASE WHEN resume_memory IS NULL THEN 'down' ELSE 'suspended' END WHERE id = ?1",
+        )?
+        .execute(params![id.to_string(), at])?;
+    Ok(())
+}
+
+/// Sets or clears the memory that the next start resumes.
+pub fn set_resume_memory(tx: &Tx, id: VmId, memory: Option<MemoryId>) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE vm SET resume_memory = ?2 WHERE id = ?1")?
+        .execute(params![id.to_string(), memory.map(|m| m.to_string())])?;
+    Ok(())
+}
+
+/// Removes a VM; its attachments and snapshots must be gone.
+pub fn delete(tx: &Tx, id: VmId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("DELETE FROM vm WHERE id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+/// Number of VMs, and of those that are up.
+pub fn count(conn: &Conn) -> Stored<(u64, u64)> {
+    let sql = "SELECT count(*) AS total, count(*) FILTER (WHERE status NOT IN ('down', 'suspended')) AS active FROM vm";
+    Ok(conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok((quantity(row, "total")?, quantity(row, "active")?)))?)
+}
+
+// ------------------------------------------------------------------------------------------- attachments
+
+/// An attachment's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentRow {
+    /// The VM.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// Bus.
+    pub interface: DiskInterface,
+    /// Bootable.
+    pub bootable: bool,
+    /// Plugged.
+    pub active: bool,
+    /// Guest cannot write.
+    pub read_only: bool,
+    /// Device place.
+    pub slot: u8,
+    /// Order among the VM's disks.
+    pub position: u32,
+}
+
+fn attachment_row(row: &Row<'_>) -> rusqlite::Result<AttachmentRow> {
+    Ok(AttachmentRow {
+        vm: text(row, "vm_id")?,
+        disk: text(row, "disk_id")?,
+        interface: text(row, "interface")?,
+        bootable: row.get("bootable")?,
+        active: row.get("active")?,
+        read_only: row.get("read_only")?,
+        slot: row.get("slot")?,
+        position: row.get("position")?,
+    })
+}
+
+/// The attachments of a VM, in device order.
+pub fn attachments(conn: &Conn, vm: VmId) -> Stored<Vec<AttachmentRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM attachment WHERE vm_id = ?1 ORDER BY position, disk_id")?;
+    Ok(statement
+        .query_map([vm.to_string()], attachment_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The attachments of a disk.
+pub fn attachments_of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<AttachmentRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM attachment WHERE disk_id = ?1 ORDER BY vm_id")?;
+    Ok(statement
+        .query_map([disk.to_string()], attachment_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// Writes an attachment, new or changed.
+pub fn put_attachment(tx: &Tx, a: &AttachmentRow) -> Stored<()> {
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO attachment (vm_id, disk_id, interface, bootable, active, read_only, slot, position)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (vm_id, disk_id) DO UPDATE SET interface = excluded.interface, bootable = excluded.bootable,
+         active = excluded.active, read_only = excluded.read_only, slot = excluded.slot, position = excluded.position",
+        )?
+        .execute(params![
+            a.vm.to_string(),
+            a.disk.to_string(),
+            a.interface.label(),
+            a.bootable,
+            a.active,
+            a.read_only,
+            a.slot,
+            a.position
+        ])?;
+    Ok(())
+}
+
+/// Removes an attachment.
+pub fn delete_attachment(tx: &Tx, vm: VmId, disk: DiskId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("DELETE FROM attachment WHERE vm_id = ?1 AND disk_id = ?2")?
+        .execute(params![vm.to_string(), disk.to_string()])?;
+    Ok(())
+}

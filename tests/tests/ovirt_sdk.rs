@@ -1,0 +1,80 @@
+//! The real oVirt SDK for Python against the real daemon and a real guest, over plain HTTP and over HTTPS.
+//!
+//! The checks are in `tests/clients/ovirt_sdk_core.py`; `STILLPOINT_TEST_PYTHON` names a Python that has the SDK
+//! (`./test` makes one; `scripts/make-venv target/venv` does it by hand).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use stillpoint_testkit::{Daemon, Guest, Password};
+
+fn python() -> PathBuf {
+    let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
+    std::env::var_os("STILLPOINT_TEST_PYTHON").map_or(by_hand, PathBuf::from)
+}
+
+/// Fetches the CA certificate as backup tools do: without credentials and before they trust anything.
+fn fetch_ca(daemon: &Daemon) -> Result<PathBuf> {
+    let file = daemon.data_dir().join("../ca-of-client.pem");
+    let script = "import ssl, sys, urllib.request as u\n\
+                  opener = u.build_opener(u.ProxyHandler({}), u.HTTPSHandler(context=ssl._create_unverified_context()))\n\
+                  sys.stdout.buffer.write(opener.open(sys.argv[1], timeout=30).read())";
+    let path = "/ovirt-engine/services/pki-resource?resource=ca-certificate&format=X509-PEM-CA";
+    let done = Command::new(python())
+        .args(["-c", script, &format!("{}{path}", daemon.url())])
+        .output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::write(&file, &done.stdout)?;
+    Ok(file)
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;
+    let guest = Guest::build()?;
+    guest.install(daemon.data_dir())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/ovirt_sdk_core.py");
+    let mut command = Command::new(python());
+    command.arg("-B").arg(script);
+    command
+        .env("STILLPOINT_URL", daemon.url())
+        .env("STILLPOINT_USER", "admin@internal");
+    command.env("STILLPOINT_PASSWORD", Password::of("admin")?.0);
+    command.env(
+        "STILLPOINT_CMDLINE",
+        guest.cmdline("sp.disks=2 sp.pause=2000 sp.memory=64")?,
+    );
+    command.env("STILLPOINT_CONSOLES", daemon.data_dir().join("run/vm"));
+    if daemon.url().starts_with("https:") {
+        command.env("STILLPOINT_CA", fetch_ca(&daemon)?);
+    }
+    let done = command
+        .output()
+        .context("running Python; scripts/make-venv target/venv makes it")?;
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    ensure!(done.status.success(), "the SDK's checks:\n{said}");
+    let last = said
+        .lines()
+        .rfind(|line| line.ends_with(" checks passed"))
+        .context("no count at the end")?;
+    ensure!(
+        said.lines().filter(|line| line.starts_with("ok ")).count() >= 40,
+        "only {last}:\n{said}"
+    );
+    daemon.scan_log(&[])
+}
+
+#[test]
+fn the_unmodified_ovirt_sdk_works_over_http() {
+    run(&[]).unwrap();
+}
+
+#[test]
+fn the_unmodified_ovirt_sdk_works_over_https_with_the_served_ca() {
+    run(&["--tls", "auto"]).unwrap();
+}
