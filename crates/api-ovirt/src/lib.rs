@@ -13,6 +13,8 @@
 mod answer;
 mod attachment;
 mod call;
+#[cfg(test)]
+mod cold;
 mod correlation;
 mod disk;
 mod disk_snapshot;

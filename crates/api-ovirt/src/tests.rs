@@ -33,8 +33,12 @@ password = "reader-secret"
   [[user.role]]
   project = "demo"
   role = "reader"
+
+[[user]]
+name = "carol"
+password = "stranger-secret"
 "#;
-const PASSWORD: &str = "p w+ö&";
+pub(crate) const PASSWORD: &str = "p w+ö&";
 /// `admin@internal` and his password, as Basic credentials and as a form.
 const FORM: &str = "grant_type=password&scope=ovirt-app-api&username=admin%40internal&password=p+w%2B%C3%B6%26";
 const SNAPSHOTS: &str = "/ovirt-engine/api/vms/b0000000-0000-4000-8000-000000000001/snapshots";
@@ -77,6 +81,10 @@ impl Answered {
 }
 
 impl Front {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.api.0.engine
+    }
+
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("catalogue.db")).unwrap();
