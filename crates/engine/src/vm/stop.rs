@@ -15,7 +15,7 @@ use crate::{
     snapshot,
 };
 use std::{sync::Arc, time::Duration};
-use stillpoint_store::{Conn, vm};
+use stillpoint_store::{Conn, Tx, vm};
 use stillpoint_types::{Caller, Need, VmId, VmStatus, now_micros};
 
 /// How long QEMU may take to end by itself before it is killed.
@@ -56,6 +56,9 @@ pub(crate) async fn stop(
         _ => {}
     }
     if let Some(machine) = engine.hypervisor.machine(id) {
+        // Said first, so that the supervisor does not take the end for an accident.
+        let leaving = move |tx: &Tx| -> Result<(), Fault> { Ok(vm::set_status(tx, id, VmStatus::PoweringDown, "")?) };
+        engine.store.write(leaving).await?;
         machine.kill(QUIT_LIMIT).await?;
     } else if engine.is_unreachable(id).await? {
         return Err(engine.unreachable(&name));
