@@ -16,7 +16,12 @@ use crate::{
     },
     vm,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
     Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId, VmId,
@@ -74,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
     pub(crate) tidy: Notify,
+    /// VMs whose process a command is ending: it writes that itself.
+    pub(crate) ending: Mutex<HashSet<VmId>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -153,6 +160,11 @@ impl Inner {
         )
     }
 
+    /// Whether a command is ending the VM's process.
+    pub(crate) fn is_ending(&self, id: VmId) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     /// After a lost connection: waits until the process is gone or connected again, within a deadline.
     pub(crate) async fn hypervisor_gone(&self, id: VmId) -> Result<(), journal::StepError> {
         for _ in 0..50 {
@@ -199,6 +211,7 @@ impl Engine {
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
+            ending: Mutex::default(),
         });
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;
