@@ -16,7 +16,12 @@ use crate::{
     },
     vm,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
     Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId, VmId,
@@ -77,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
     pub(crate) tidy: Notify,
+    /// VMs whose process a command is ending: it writes that itself.
+    pub(crate) ending: Mutex<HashSet<VmId>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -156,6 +163,11 @@ impl Inner {
         )
     }
 
+    /// Whether a command is ending the VM's process.
+    pub(crate) fn is_ending(&self, id: VmId) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     /// After a lost connection: waits for the end of the process, within a deadline.
     pub(crate) async fn hypervisor_gone(&self, id: VmId) -> Result<(), journal::StepError> {
         // Subscribed before the first look, so that an end in between is not missed.
@@ -204,6 +216,7 @@ impl Engine {
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
+            ending: Mutex::default(),
         });
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;

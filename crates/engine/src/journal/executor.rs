@@ -67,8 +67,25 @@ pub(crate) fn drive(engine: &Arc<Inner>, id: JobId, recovered: bool) {
             Err(panic) => tracing::error!(job = %id, %panic, "a job's step panicked"),
         }
         engine.journal.release(id);
+        follow(&engine).await;
         engine.tidy.notify_one();
     });
+}
+
+/// Drives what the last transaction of a job has enqueued: only the rows know of it.
+///
+/// What somebody else has just written may be among it. That is safe: his own call finds the job claimed, and no first
+/// step makes a difference between begun and begun before.
+async fn follow(engine: &Arc<Inner>) {
+    if engine.stopping.is_cancelled() {
+        return;
+    }
+    match engine.store.read(job::unfinished).await {
+        Ok(jobs) => jobs.iter().for_each(|row| drive(engine, row.id, true)),
+        Err(error) => {
+            tracing::error!(%error, "jobs that another one left could not be read; the next end of one looks again")
+        }
+    }
 }
 
 /// Drives on every unfinished job, after a restart.
