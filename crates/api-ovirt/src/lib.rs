@@ -85,12 +85,16 @@ impl Api {
     }
 }
 
-/// The service: everything below `/ovirt-engine`. Answers 404 in its own form for what is not its.
+/// The service: everything below `/ovirt-engine`, to be merged with the other dialects. Has no fallback of its own.
 pub fn router(api: Api) -> axum::Router {
-    axum::Router::new().fallback(move |request: axum::extract::Request| {
+    let serve = axum::routing::any(move |request: axum::extract::Request| {
         let api = api.clone();
         async move { server::serve(api, request).await }
-    })
+    });
+    axum::Router::new()
+        .route("/ovirt-engine", serve.clone())
+        .route("/ovirt-engine/", serve.clone())
+        .route("/ovirt-engine/{*rest}", serve)
 }
 
 /// All routes, for documents and for tests that walk them.
