@@ -13,6 +13,8 @@
 mod answer;
 mod attachment;
 mod call;
+#[cfg(test)]
+mod cold;
 mod correlation;
 mod disk;
 mod disk_snapshot;
@@ -85,16 +87,13 @@ impl Api {
     }
 }
 
-/// The service: everything below `/ovirt-engine`, to be merged with the other dialects. Has no fallback of its own.
+/// The service: everything below `/ovirt-engine`, however its slashes are doubled; 404 in its own form for all else. To be
+/// mounted as the fallback of whatever serves beside it.
 pub fn router(api: Api) -> axum::Router {
-    let serve = axum::routing::any(move |request: axum::extract::Request| {
+    axum::Router::new().fallback(move |request: axum::extract::Request| {
         let api = api.clone();
         async move { server::serve(api, request).await }
-    });
-    axum::Router::new()
-        .route("/ovirt-engine", serve.clone())
-        .route("/ovirt-engine/", serve.clone())
-        .route("/ovirt-engine/{*rest}", serve)
+    })
 }
 
 /// All routes, for documents and for tests that walk them.

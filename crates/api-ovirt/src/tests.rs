@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
+use std::{path::Path, sync::Arc};
 use stillpoint_auth::{Auth, Bootstrap};
 use stillpoint_engine::{Engine, command::Origin};
 use stillpoint_store::Store;
@@ -32,18 +33,18 @@ password = "reader-secret"
   [[user.role]]
   project = "demo"
   role = "reader"
+
+[[user]]
+name = "carol"
+password = "stranger-secret"
 "#;
-const PASSWORD: &str = "p w+ö&";
+pub(crate) const PASSWORD: &str = "p w+ö&";
 /// `admin@internal` and his password, as Basic credentials and as a form.
 const FORM: &str = "grant_type=password&scope=ovirt-app-api&username=admin%40internal&password=p+w%2B%C3%B6%26";
 const SNAPSHOTS: &str = "/ovirt-engine/api/vms/b0000000-0000-4000-8000-000000000001/snapshots";
 
-/// The core of these tests: none of them gets as far as it.
-fn engine() -> Engine {
-    Engine {}
-}
-
-struct Front {
+/// The dialect over a real core, with a driver that may start QEMU and makes images with its tools.
+pub(crate) struct Front {
     service: axum::Router,
     api: Api,
     _folder: tempfile::TempDir,
@@ -67,23 +68,29 @@ pub(crate) async fn call() -> Call {
     Call { visit, who }
 }
 
-struct Answered {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answered {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl Front {
-    async fn new() -> Self {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.api.0.engine
+    }
+
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("catalogue.db")).unwrap();
-        let auth = Auth::open(store, &folder.path().join("keys/secret.key")).await.unwrap();
+        let auth = Auth::open(store.clone(), &folder.path().join("keys/secret.key"))
+            .await
+            .unwrap();
         let users = Bootstrap::parse(USERS, &folder.path().join("bootstrap.toml")).unwrap();
         auth.apply_bootstrap(&users).await.unwrap();
         let settings = Settings {
@@ -93,7 +100,7 @@ impl Front {
                 server_pem: String::new(),
             }),
         };
-        let api = Api::new(engine(), auth, settings);
+        let api = Api::new(engine(folder.path(), store).await, auth, settings);
         Self {
             service: router(api.clone()),
             api,
@@ -101,7 +108,13 @@ impl Front {
         }
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answered {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answered {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -148,7 +161,20 @@ impl Front {
     }
 }
 
-fn basic(user: &str, password: &str) -> String {
+async fn engine(folder: &Path, store: Store) -> Engine {
+    for part in ["images", "boot", "run"] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    let config = stillpoint_qemu::Config::new(folder.to_owned(), stillpoint_qemu::Accel::Tcg);
+    let (qemu, _) = stillpoint_qemu::Qemu::new(config).await.unwrap();
+    let images = stillpoint_qemu::images::LocalImages::new("qemu-img");
+    let options = stillpoint_engine::Options::in_data_dir(folder);
+    Engine::open(store, Arc::new(qemu), Arc::new(images), options)
+        .await
+        .unwrap()
+}
+
+pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 

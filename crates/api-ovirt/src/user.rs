@@ -71,9 +71,9 @@ pub(crate) async fn whole(call: &Call, id: UserId) -> Result<model::User, Refuse
 }
 
 /// How many users the caller can see.
-pub(crate) async fn count(call: &Call) -> Result<usize, Refused> {
+pub(crate) async fn count(call: &Call) -> Result<u64, Refused> {
     let mut count = 0;
-    each_page(call, |page| count += page.len()).await?;
+    each_page(call, |page| count += u64::try_from(page.len()).unwrap_or(u64::MAX)).await?;
     Ok(count)
 }
 

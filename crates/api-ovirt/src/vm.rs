@@ -362,7 +362,7 @@ async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, R
         snapshot: active,
         house,
         generation: None,
-        now: stillpoint_types::now_micros(),
+        now: call.engine().now(),
     }))
 }
 
