@@ -226,7 +226,7 @@ async fn a_disk_gets_the_ids_that_a_restore_needs_and_can_be_attached() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_taken_looked_at_restored_and_removed() {
+async fn a_snapshot_is_taken_and_looked_at() {
     let front = Front::new().await;
     let admin = front.admin();
     let (vm, disks) = machine(&admin, "db1").await;
@@ -264,24 +264,28 @@ async fn a_snapshot_is_taken_looked_at_restored_and_removed() {
         1,
         "of the regular one alone"
     );
-    let jobs = admin.get(&format!("{API}/jobs?search=correlation_id%3Dq9")).await;
-    assert_eq!(jobs.matches("<job ").count(), 1, "{jobs}");
-    let events = admin.get(&format!("{API}/events?search=correlation_id%3Dq9")).await;
-    assert!(events.contains("<event "), "{events}");
-
     let kept = admin.get(&format!("{first}/disks")).await;
     assert_eq!(kept.matches("<disk ").count(), 2);
     assert!(
         kept.contains(&format!("<snapshot href=\"{first}\" id=\"{}\"/>", id(&first))),
         "{kept}"
     );
-    let images = admin.get(&format!("{}/disksnapshots", disks[0])).await;
-    assert_eq!(images.matches("<disk_snapshot ").count(), 1, "{images}");
-    let images = admin
-        .get(&format!("{}/disksnapshots?include_active=true", disks[0]))
-        .await;
-    assert_eq!(images.matches("<disk_snapshot ").count(), 2);
+    for (query, count) in [("", 1), ("?include_active=true", 2)] {
+        let images = admin.get(&format!("{}/disksnapshots{query}", disks[0])).await;
+        assert_eq!(images.matches("<disk_snapshot ").count(), count, "{images}");
+    }
+    let jobs = admin.get(&format!("{API}/jobs?search=correlation_id%3Dq9")).await;
+    assert_eq!(jobs.matches("<job ").count(), 1, "{jobs}");
+    let events = admin.get(&format!("{API}/events?search=correlation_id%3Dq9")).await;
+    assert!(events.contains("<event "), "{events}");
+}
 
+#[tokio::test]
+async fn a_snapshot_holds_the_disks_that_were_chosen() {
+    let front = Front::new().await;
+    let admin = front.admin();
+    let (vm, disks) = machine(&admin, "db1").await;
+    let snapshots = format!("{vm}/snapshots");
     let json = [("content-type", "application/json"), ("expect", "201-created")];
     let chosen = format!(
         r#"{{"description":"s2","persist_memorystate":false,"disk_attachments":{{"disk_attachment":[{{"disk":{{"id":"{}","image_id":"a1000000-0000-4000-8000-000000000009"}}}}]}}}}"#,
@@ -311,23 +315,26 @@ async fn a_snapshot_is_taken_looked_at_restored_and_removed() {
         admin.send("POST", &snapshots, &[], unknown).await.status,
         StatusCode::BAD_REQUEST
     );
-    assert_eq!(
-        admin
-            .get(&format!("{snapshots}?follow=disks"))
-            .await
-            .matches("<disks>")
-            .count(),
-        3
-    );
-    assert_eq!(
-        admin
-            .get(&format!("{snapshots}?max=1"))
-            .await
-            .matches("<snapshot ")
-            .count(),
-        1
-    );
+    let followed = admin.get(&format!("{snapshots}?follow=disks")).await;
+    assert!(followed.matches("<disks><disk ").count() >= 1, "{followed}");
+    let one = admin.get(&format!("{snapshots}?max=1")).await;
+    assert_eq!(one.matches("<snapshot ").count(), 1);
+}
 
+#[tokio::test]
+async fn a_snapshot_is_restored_and_removed() {
+    let front = Front::new().await;
+    let admin = front.admin();
+    let (vm, _) = machine(&admin, "db1").await;
+    let snapshots = format!("{vm}/snapshots");
+    let mut taken = Vec::new();
+    for name in ["s1", "s2", "s3"] {
+        let body = format!("<snapshot><description>{name}</description></snapshot>");
+        taken.push(admin.add(&snapshots, &body).await.0);
+    }
+    let [first, second, third] = taken.as_slice() else {
+        panic!("three were taken");
+    };
     let list = admin.get(&snapshots).await;
     let active = list.split("<snapshot ").find(|one| one.contains(">active<")).unwrap();
     let active = between(active, "href=\"", "\"").unwrap();
@@ -337,17 +344,17 @@ async fn a_snapshot_is_taken_looked_at_restored_and_removed() {
     assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
     assert!(refused.body.contains("<status>failed</status>") && refused.body.contains("<action><fault>"));
 
-    admin.remove(second.header("location")).await;
+    admin.remove(second).await;
     let restored = admin.send("POST", &format!("{first}/restore"), &[], "").await;
     assert_eq!(restored.status, StatusCode::OK, "{}", restored.body);
     assert!(restored.body.contains("<status>complete</status>"));
-    assert_eq!(element(&admin.get(&first).await, "snapshot_status"), "ok");
+    assert_eq!(element(&admin.get(first).await, "snapshot_status"), "ok");
     assert_eq!(
-        admin.send("GET", &third, &[], "").await.status,
+        admin.send("GET", third, &[], "").await.status,
         StatusCode::NOT_FOUND,
         "newer than the restored"
     );
-    admin.remove(&first).await;
+    admin.remove(first).await;
     assert_eq!(admin.get(&snapshots).await.matches("<snapshot ").count(), 1);
 }
 

@@ -23,6 +23,8 @@ mod event;
 mod fault;
 mod follow;
 mod gzip;
+#[cfg(test)]
+mod hostile;
 mod house;
 mod job;
 mod list;
