@@ -325,20 +325,41 @@ impl Daemon {
             .collect()
     }
 
+    /// Process id of one guest's QEMU.
+    ///
+    /// # Errors
+    /// When none is found.
+    pub fn guest_pid(&self, vm: &str) -> Result<u32> {
+        let named = |pid: &u32| {
+            let line = command_line(*pid);
+            line.contains("qemu-system") && line.contains(vm)
+        };
+        let found = self.children().into_iter().find(named);
+        found.with_context(|| format!("no QEMU of VM {vm}"))
+    }
+
+    /// Stops the QEMU process of one guest (SIGSTOP): it lives and answers nothing.
+    ///
+    /// # Errors
+    /// When none is found, or it cannot be stopped.
+    pub fn hang_guest(&self, vm: &str) -> Result<()> {
+        signal(self.guest_pid(vm)?, Signal::STOP)
+    }
+
+    /// Lets it go on after [`Self::hang_guest`].
+    ///
+    /// # Errors
+    /// When none is found.
+    pub fn unhang_guest(&self, vm: &str) -> Result<()> {
+        signal(self.guest_pid(vm)?, Signal::CONT)
+    }
+
     /// Kills the QEMU process of one guest as a crash does.
     ///
     /// # Errors
     /// When none is found, or it cannot be killed.
     pub fn kill_guest(&self, vm: &str) -> Result<()> {
-        let named = |pid: &u32| {
-            let line = command_line(*pid);
-            line.contains("qemu-system") && line.contains(vm)
-        };
-        let pid = self
-            .children()
-            .into_iter()
-            .find(named)
-            .with_context(|| format!("no QEMU of VM {vm}"))?;
+        let pid = self.guest_pid(vm)?;
         signal(pid, Signal::KILL)?;
         eventually(Duration::from_secs(10), "QEMU to be gone", || {
             Ok((!self.children().contains(&pid)).then_some(()))

@@ -325,8 +325,9 @@ impl Saga for Restore {
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         if cx.step.name == "prepare" {
-            for disk in &self.params.disks {
-                cx.engine.images.remove(&disk.overlay).await.map_err(StepError::later)?;
+            for SwitchDisk { overlay, base, size_bytes, .. } in &self.params.disks {
+                let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
+                withdrawn.map_err(StepError::later)?;
             }
         }
         Ok(Undo::Undone)
