@@ -179,3 +179,79 @@ fn read_backing_name(path: &Path) -> Driven<Option<String>> {
         .map_err(|e| io_failed(OP, path, e))?;
     String::from_utf8(name).map(Some).map_err(|e| damaged().caused_by(e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stillpoint_types::{ImageFormat, ImageId};
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn image(dir: &tempfile::TempDir) -> ImageRef {
+        let image = ImageRef {
+            id: ImageId::fresh(),
+            format: ImageFormat::Cow,
+            path: dir.path().join("top.qcow2"),
+        };
+        fs::write(&image.path, "top").unwrap();
+        image
+    }
+
+    #[tokio::test]
+    async fn a_mark_is_made_and_taken_away_as_often_as_one_likes() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        for _ in 0..2 {
+            make_within(&top, SOON).await.unwrap();
+            ensure(&top).await.unwrap();
+            assert!(is_marked(&top).await.unwrap() && !top.path.exists());
+        }
+        for _ in 0..2 {
+            unmake(&top).await.unwrap();
+            assert!(!is_marked(&top).await.unwrap() && top.path.exists());
+        }
+        fs::remove_file(&top.path).unwrap();
+        ensure(&top).await.unwrap(); // unlinked after the merge
+        assert!(!is_marked(&top).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_failed_is_not_there_and_nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        fs::remove_file(&top.path).unwrap();
+        assert!(make_within(&top, SOON).await.is_err());
+        assert!(!is_marked(&top).await.unwrap());
+        fs::write(&top.path, "newer").unwrap();
+        fs::write(mark_path(&top), "older").unwrap();
+        let error = unmake(&top).await.unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&top.path).unwrap(), b"newer");
+    }
+
+    #[tokio::test]
+    async fn a_hostile_header_is_an_error_and_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        let header = |offset: u64, length: u32| {
+            let mut bytes = b"QFI\xfb\0\0\0\x03".to_vec();
+            bytes.extend_from_slice(&offset.to_be_bytes());
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(b"base.qcow2");
+            bytes
+        };
+        for (bytes, expected) in [
+            (header(20, 10), Some(Some("base.qcow2"))),
+            (header(0, 10), Some(None)),
+            (header(20, 11), None),
+            (header(u64::MAX, 10), None),
+            (header(20, u32::MAX), None),
+            (b"QFI".to_vec(), None),
+            (vec![0; 4096], None),
+        ] {
+            fs::write(&top.path, bytes).unwrap();
+            let name = backing_name(&top).await.ok();
+            assert_eq!(name.as_ref().map(|name| name.as_deref()), expected);
+        }
+    }
+}

@@ -106,6 +106,13 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
         match next(&seen) {
             Step::Settle => return settle(blocks, merge).await,
             Step::Unmark => mark::unmake(&merge.top).await?,
+            Step::Start if started => {
+                return Err(DriverError::new(
+                    DriverErrorKind::Protocol,
+                    OP,
+                    "the merge was cancelled",
+                ));
+            }
             Step::Start => {
                 start(blocks, merge).await?;
                 started = true;
@@ -268,17 +275,26 @@ async fn reach(blocks: &Blocks, merge: &Merge, states: &[&str]) -> Driven<Job> {
     }
 }
 
+/// Forgets the ended job; another one may have done it.
 async fn dismiss(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     let id = json!({"id": merge_job(merge.top.id)});
-    blocks.monitor.run(OP, "job-dismiss", id).await
+    let dismissed = blocks.monitor.run(OP, "job-dismiss", id).await;
+    match dismissed {
+        Err(_) if find_job(blocks, merge).await?.is_none() => Ok(()),
+        other => other,
+    }
 }
 
 /// Ends the job before its pivot.
 async fn abandon(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     let id = json!({"id": merge_job(merge.top.id)});
     blocks.monitor.run(OP, "job-cancel", id).await?;
-    reach(blocks, merge, &["concluded"]).await?;
-    dismiss(blocks, merge).await
+    match reach(blocks, merge, &["concluded"]).await {
+        // Who follows the job may have seen its end first.
+        Err(_) if find_job(blocks, merge).await?.is_none() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => dismiss(blocks, merge).await,
+    }
 }
 
 /// Runs the critical section in a task of its own: once begun it goes to its end, whatever becomes of the caller.
