@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -24,6 +25,9 @@ use crate::{Api, Console, Turn, eventually};
 const START_MAX: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take.
 const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// User and group `nobody` of Debian.
+const NOBODY: u32 = 65534;
 
 /// Users that every daemon of a test knows: (name, password, role, project); admin has no single role.
 const USERS: [(&str, &str, &str, &str); 4] = [
@@ -77,6 +81,7 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     bootstrap: Option<String>,
+    unprivileged: bool,
 }
 
 impl Builder {
@@ -101,6 +106,13 @@ impl Builder {
         self
     }
 
+    /// Runs the daemon, and with it its guests, as an account without any right, also when the test is root.
+    #[must_use]
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = rustix::process::geteuid().is_root();
+        self
+    }
+
     /// Starts the daemon and waits until it is ready. Waits first for other real-guest tests of this process.
     ///
     /// # Errors
@@ -120,6 +132,11 @@ impl Builder {
             .open(&bootstrap)?;
         file.write_all(self.bootstrap.clone().unwrap_or_else(bootstrap_text).as_bytes())?;
         fs::create_dir(directory.path().join("data"))?;
+        if self.unprivileged {
+            for path in [directory.path(), &bootstrap, &directory.path().join("data")] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
         let mut daemon = Daemon {
             directory: Some(directory),
             builder: self,
@@ -240,7 +257,15 @@ impl Daemon {
     }
 
     fn spawn(&mut self) -> Result<()> {
-        let binary = binary()?;
+        let mut binary = binary()?;
+        if self.builder.unprivileged {
+            // The target directory may be closed to others.
+            let copy = self.root().join("stillpoint");
+            if !copy.exists() {
+                fs::copy(&binary, &copy).context("copying the binary")?;
+            }
+            binary = copy;
+        }
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let accel = std::env::var("STILLPOINT_TEST_ACCEL").unwrap_or_else(|_| "auto".to_owned());
         let mut command = Command::new(&binary);
@@ -256,6 +281,9 @@ impl Daemon {
         command.args(&self.builder.arguments).env("NO_COLOR", "1");
         command.envs(self.builder.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        if self.builder.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {}", binary.display()))?;
