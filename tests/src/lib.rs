@@ -1,1 +1,3 @@
-//! System tests live in `tests/`; this library is empty.
+//! What system tests share. The tests themselves are in `tests/`.
+
+pub mod crash;
