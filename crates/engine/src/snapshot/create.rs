@@ -459,7 +459,13 @@ impl Create {
             .close_at_rest(cx.job.id)
             .await
             .map_err(StepError::later)?;
-        for SwitchDisk { overlay, base, size_bytes, .. } in &self.params.disks {
+        for SwitchDisk {
+            overlay,
+            base,
+            size_bytes,
+            ..
+        } in &self.params.disks
+        {
             let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
             withdrawn.map_err(StepError::later)?;
         }
