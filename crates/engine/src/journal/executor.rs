@@ -83,7 +83,7 @@ async fn follow(engine: &Arc<Inner>) {
     match engine.store.read(job::unfinished).await {
         Ok(jobs) => jobs.iter().for_each(|row| drive(engine, row.id, true)),
         Err(error) => {
-            tracing::error!(%error, "jobs that another one left could not be read; the next end of one looks again")
+            tracing::error!(%error, "jobs that another one left could not be read; the next end of one looks again");
         }
     }
 }
