@@ -30,6 +30,9 @@ use stillpoint_types::{
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long a process whose monitor closed may take to end before its job waits for it.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
 /// What an operator may set.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -165,15 +168,17 @@ impl Inner {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    /// After a lost connection: waits until the process is gone or connected again, within a deadline.
+    /// After a lost connection: waits for the end of the process, within a deadline.
     pub(crate) async fn hypervisor_gone(&self, id: VmId) -> Result<(), journal::StepError> {
-        for _ in 0..50 {
-            if self.hypervisor.find(id).await?.is_none() {
-                return Ok(());
+        // Subscribed before the first look, so that an end in between is not missed.
+        let mut events = self.hypervisor.events();
+        let deadline = tokio::time::Instant::now() + GONE_LIMIT;
+        while self.hypervisor.find(id).await?.is_some() {
+            if tokio::time::timeout_at(deadline, events.recv()).await.is_err() {
+                return Err(journal::StepError::later(self.unreachable(&id.to_string())));
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(journal::StepError::later(self.unreachable(&id.to_string())))
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Drives jobs: one task per job; exclusion is by the lock rows, never by this task.
 
-use super::{Cx, Done, Saga, StepError, Undo, crash, from_json};
+use super::{Cx, Done, Saga, StepError, Undo, from_json};
 use crate::{engine::Inner, fault::Fault};
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use stillpoint_store::{
     StoreError,
     job::{self, JobRow, StepRow},
 };
-use stillpoint_types::{JobId, JobState, StepState, now_micros};
+use stillpoint_types::{JobId, JobState, StepState, crash_point, now_micros};
 use tokio::sync::watch;
 
 /// How long to wait before a step that could not be tried is tried again.
@@ -186,13 +186,13 @@ async fn forward(
         };
         engine.store.write(start).await?;
     }
-    crash::point(&cx.job.kind, &cx.step.name, "started");
+    crash_point(&[&cx.job.kind, &cx.step.name, "started"]);
     match saga.run(&cx).await {
         Ok(done) => {
-            crash::point(&cx.job.kind, &cx.step.name, "effect");
+            crash_point(&[&cx.job.kind, &cx.step.name, "effect"]);
             let is_last = steps.last().is_some_and(|last| last.seq == seq);
             record(engine, saga, &cx, done, is_last).await?;
-            crash::point(&cx.job.kind, &cx.step.name, "done");
+            crash_point(&[&cx.job.kind, &cx.step.name, "done"]);
             *failures = 0;
             Ok(true)
         }
@@ -325,7 +325,7 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
         recovered: true,
     };
     let (id, seq) = (row.id, step.seq);
-    crash::point(&row.kind, &step.name, "undo");
+    crash_point(&[&row.kind, &step.name, "undo"]);
     match saga.undo(&cx).await {
         Ok(undo) => {
             let from = [StepState::Started, StepState::Failed, StepState::Done];
