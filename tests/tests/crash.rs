@@ -16,7 +16,7 @@ fn tell<T: Debug>(start: Instant, case: &[&dyn Debug], result: &Result<T>) {
         Ok(outcome) => format!("{outcome:?}"),
         Err(error) => format!("FAILED {error:#}").replace(['\n', '\t'], " "),
     };
-    println!("RESULT\t{fields}{outcome}\t{:.1}", start.elapsed().as_secs_f64());
+    eprintln!("RESULT\t{fields}{outcome}\t{:.1}", start.elapsed().as_secs_f64());
 }
 
 fn crash(world: &mut World, case: &Case) -> Result<Outcome> {
@@ -38,13 +38,14 @@ fn crash_randomly(world: &mut World, random: Random) -> Result<Hits> {
 }
 
 /// All cases of one operation in a world of their own; at its end the disks are read once more, at rest.
-fn alone(operation: Operation) {
-    let mut world = World::new().unwrap();
+fn alone(operation: Operation) -> Result<()> {
+    let mut world = World::new()?;
     for case in cases(operation, Victim::Daemon) {
-        crash(&mut world, &case).unwrap();
+        crash(&mut world, &case)?;
     }
-    world.down().unwrap();
-    println!("longest time until the guest wrote again: {:?}", world.slowest);
+    world.down()?;
+    eprintln!("longest time until the guest wrote again: {:?}", world.slowest);
+    Ok(())
 }
 
 const LIVE: Operation = Operation::Create {
@@ -62,37 +63,37 @@ const REST: Operation = Operation::Create {
 
 #[test]
 fn a_snapshot_of_a_running_vm_is_complete_or_gone_and_the_guest_goes_on_wherever_the_daemon_dies() {
-    alone(LIVE);
+    alone(LIVE).unwrap();
 }
 
 #[test]
 fn a_snapshot_with_memory_is_complete_or_gone_and_the_guest_goes_on_wherever_the_daemon_dies() {
-    alone(MEMORY);
+    alone(MEMORY).unwrap();
 }
 
 #[test]
 fn a_snapshot_of_a_vm_at_rest_is_completed_wherever_the_daemon_dies() {
-    alone(REST);
+    alone(REST).unwrap();
 }
 
 #[test]
 fn deleting_the_newest_snapshot_of_a_running_vm_is_completed_wherever_the_daemon_dies() {
-    alone(Operation::DeleteActive { live: true });
+    alone(Operation::DeleteActive { live: true }).unwrap();
 }
 
 #[test]
 fn deleting_a_snapshot_below_another_of_a_running_vm_is_completed_wherever_the_daemon_dies() {
-    alone(Operation::DeleteMiddle);
+    alone(Operation::DeleteMiddle).unwrap();
 }
 
 #[test]
 fn deleting_a_snapshot_at_rest_is_completed_wherever_the_daemon_dies() {
-    alone(Operation::DeleteActive { live: false });
+    alone(Operation::DeleteActive { live: false }).unwrap();
 }
 
 #[test]
 fn a_restore_is_completed_with_the_snapshots_content_wherever_the_daemon_dies() {
-    alone(Operation::Restore);
+    alone(Operation::Restore).unwrap();
 }
 
 /// The chosen moments are those in which the disk alone can say which layer is the truth.
@@ -141,7 +142,7 @@ fn nothing_is_lost_or_locked_whatever_dies_at_random_moments() {
     for random in moments(20, 1).unwrap() {
         hits += crash_randomly(&mut world, random).unwrap();
     }
-    println!("{hits:?}");
+    eprintln!("{hits:?}");
     world.down().unwrap();
     // Of a series, that is; not of one kill that is looked at again.
     assert!(
@@ -190,7 +191,7 @@ fn many_random_moments() {
             world = World::new().unwrap();
         }
     }
-    println!("{hits:?}");
+    eprintln!("{hits:?}");
     world.down().unwrap();
     assert_eq!(hits.failed, 0, "kills after which something was not as promised");
 }
