@@ -99,6 +99,16 @@ impl World {
         Ok(jobs.iter().any(|job| job.text_at("status") == Some("started")))
     }
 
+    /// Every file has its row, and every row its file.
+    pub(super) fn no_leftovers(&self) -> Result<()> {
+        let mut why = None;
+        eventually(IN_ORDER_MAX, "files and rows to agree", || {
+            why = self.leftovers()?;
+            Ok(why.is_none().then_some(()))
+        })
+        .with_context(|| format!("{why:?}"))
+    }
+
     /// Files that no row names, or rows whose file is not there.
     fn leftovers(&self) -> Result<Option<String>> {
         let snapshots = self.regular()?;

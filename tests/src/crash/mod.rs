@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stillpoint_testkit::{Api, Console, Daemon, Guest, VmSpec, eventually};
 
 /// Until when everything must be in order again after a restart.
@@ -351,13 +351,52 @@ impl Attempt {
 
 type Images = BTreeMap<String, PathBuf>;
 
-/// Runs and times a part of a test, for the report.
-///
-/// # Errors
-/// What the part returned.
-pub fn timed<T>(what: &str, part: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let result = part();
-    println!("{what}: {:.1} s", start.elapsed().as_secs_f64());
-    result
+/// Files of a machine may not grow beyond this while its memory has no room: more than its disks need, less than that.
+const NO_ROOM_BYTES: u64 = 20 << 20;
+
+impl World {
+    /// A snapshot with memory of a machine whose memory file finds no room.
+    ///
+    /// # Errors
+    /// When the guest, or the snapshot of its disks, suffers from it.
+    pub fn memory_without_room(&mut self) -> Result<()> {
+        self.up()?;
+        let durable = self.await_records(GOES_ON_MAX)?;
+        self.seen = self.last_event()?;
+        self.limit_files(&format!("{NO_ROOM_BYTES}:"))?;
+        let id = self.api.snapshot(&self.vm, "no room", true, None)?;
+        self.limit_files("unlimited:")?;
+        let xml = self
+            .api
+            .get(&self.vm_path(&format!("/snapshots/{id}")))?
+            .expect(&[200])?
+            .xml()?;
+        let has_memory = xml.text_at("persist_memorystate");
+        ensure!(has_memory == Some("false"), "the snapshot has a memory: {has_memory:?}");
+        let lost = |event: &stillpoint_testkit::Xml| event.text_at("code") == Some("173");
+        ensure!(
+            self.api.events(self.seen)?.iter().any(lost),
+            "no event tells that the memory was lost"
+        );
+        self.snapshots.push((id, durable));
+        self.await_records(GOES_ON_MAX)?;
+        self.no_leftovers()?;
+        self.down()
+    }
+
+    /// `SOFT:` limit of the running machine's file sizes, as `prlimit` has it.
+    fn limit_files(&self, limit: &str) -> Result<()> {
+        let machines = self.daemon.machines();
+        let [machine] = machines.as_slice() else {
+            bail!("machines: {machines:?}")
+        };
+        let arguments = [format!("--pid={machine}"), format!("--fsize={limit}")];
+        let done = std::process::Command::new("prlimit").args(arguments).output()?;
+        ensure!(
+            done.status.success(),
+            "prlimit: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(())
+    }
 }

@@ -31,6 +31,8 @@ pub struct Hits {
     pub busy: usize,
     /// Operations that were carried out.
     pub complete: usize,
+    /// Kills after which something was not as promised.
+    pub failed: usize,
 }
 
 impl AddAssign for Hits {
@@ -38,6 +40,7 @@ impl AddAssign for Hits {
         self.all += other.all;
         self.busy += other.busy;
         self.complete += other.complete;
+        self.failed += other.failed;
     }
 }
 
@@ -147,6 +150,7 @@ impl World {
             all: 1,
             busy: usize::from(busy || self.was_busy),
             complete: usize::from(outcome == Outcome::Complete),
+            failed: 0,
         })
     }
 

@@ -65,6 +65,14 @@ struct Params {
     running: bool,
 }
 
+impl Params {
+    /// Whether the switch freezes the guest. With memory it is stopped instead, and a guest that is stopped cannot
+    /// answer: to ask it for a thaw would be to wait for ever.
+    fn freezes(&self) -> bool {
+        self.live && self.running && self.memory.is_none()
+    }
+}
+
 /// What the switch left behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Switched {
@@ -389,7 +397,7 @@ impl Create {
     fn plan(&self, cx: &Cx) -> Switch {
         Switch {
             disks: self.params.disks.clone(),
-            freeze: self.params.running && self.params.memory.is_none(),
+            freeze: self.params.freezes(),
             freeze_limit: cx.engine.options.freeze_limit,
         }
     }
@@ -539,12 +547,12 @@ impl Create {
 
     /// The daemon died around the switch, QEMU lives: thaw first, then believe QEMU's graph.
     async fn switched_before_crash(&self, machine: &dyn Machine) -> Result<Switched, StepError> {
-        let thawed = machine.thaw().await;
+        let thawed = !self.params.freezes() || machine.thaw().await.is_ok();
         match self.is_switched(machine).await? {
             true => {
                 let frozen = Frozen::NotAsked;
                 let method = self.params.memory.as_ref().map(|_| MemoryMethod::Background);
-                Ok(Switched { frozen, thawed: thawed.is_ok(), method, save_failed: None })
+                Ok(Switched { frozen, thawed, method, save_failed: None })
             }
             false => Err(Fault::new(
                 FaultCode::Unavailable,
@@ -621,7 +629,9 @@ impl Create {
             let switched = self.switched_before_death(cx).await.is_ok();
             return Ok(if switched { Undo::Forward } else { Undo::Undone });
         };
-        machine.thaw().await.map_err(StepError::later)?;
+        if self.params.freezes() {
+            machine.thaw().await.map_err(StepError::later)?;
+        }
         if !self.params.disks.is_empty() && self.is_switched(machine.as_ref()).await? {
             return Ok(Undo::Forward);
         }
@@ -845,7 +855,8 @@ pub(crate) fn may_have_frozen(job: &JobRow, steps: &[stillpoint_store::job::Step
     let open = |step: &&stillpoint_store::job::StepRow| {
         step.name == "switch" && matches!(step.state, StepState::Started | StepState::Failed)
     };
-    (job.kind == KIND && steps.iter().any(|step| open(&step)))
+    let freezes = || from_json(&job.params).is_ok_and(|params: Params| params.freezes());
+    (job.kind == KIND && steps.iter().any(|step| open(&step)) && freezes())
         .then_some(job.vm)
         .flatten()
 }
