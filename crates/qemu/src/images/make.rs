@@ -318,9 +318,7 @@ pub(super) fn withdraw_overlay(overlay: &ImageRef, base: &ImageRef, size: u64) -
     withdraw_draft(OP, &overlay.path)?;
     let (parent, name) = split(OP, &overlay.path)?;
     let directory = Directory::open(OP, parent)?;
-    let found = directory
-        .find(name)
-        .map_err(|error| errno(OP, &overlay.path, error))?;
+    let found = directory.find(name).map_err(|error| errno(OP, &overlay.path, error))?;
     let ours = match &found {
         Found::File(file, _) => judge_overlay(overlay, base, size, file, Vec::new()).is_ok(),
         Found::Absent => return Ok(()),

@@ -48,12 +48,9 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
         .await
         .map_err(|error| {
-            let code = if error.kind == DriverErrorKind::Unsupported {
-                5
-            } else {
-                1
-            };
-            Failure::new(code, error.chain())
+            // Not found: a program; not supported: what it or the host cannot do.
+            let is_host = matches!(error.kind, DriverErrorKind::NotFound | DriverErrorKind::Unsupported);
+            Failure::new(if is_host { 5 } else { 1 }, error.chain())
         })?;
     tracing::info!("{sentence}");
     let store = open_store(&config.data_dir).await?;
