@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
     pub(crate) tidy: Notify,
+    /// Guests that may still be frozen.
+    pub(crate) unthawed: reconcile::thaw::Unthawed,
 }
 
 impl std::fmt::Debug for Inner {
@@ -199,9 +201,12 @@ impl Engine {
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
+            unthawed: reconcile::thaw::Unthawed::default(),
         });
+        reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;
+        reconcile::thaw::start(&inner);
         reconcile::tidy::start(&inner);
         Ok(Self { inner })
     }

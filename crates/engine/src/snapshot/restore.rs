@@ -328,7 +328,13 @@ impl Saga for Restore {
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         if cx.step.name == "prepare" {
-            for SwitchDisk { overlay, base, size_bytes, .. } in &self.params.disks {
+            for SwitchDisk {
+                overlay,
+                base,
+                size_bytes,
+                ..
+            } in &self.params.disks
+            {
                 let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
                 withdrawn.map_err(StepError::later)?;
             }
