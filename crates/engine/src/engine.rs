@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) tidy: Notify,
     /// VMs whose process a command is ending: it writes that itself.
     pub(crate) ending: Mutex<HashSet<VmId>>,
+    /// Guests that may still be frozen.
+    pub(crate) unthawed: reconcile::thaw::Unthawed,
 }
 
 impl std::fmt::Debug for Inner {
@@ -217,9 +219,12 @@ impl Engine {
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
             ending: Mutex::default(),
+            unthawed: reconcile::thaw::Unthawed::default(),
         });
+        reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;
+        reconcile::thaw::start(&inner);
         reconcile::tidy::start(&inner);
         Ok(Self { inner })
     }

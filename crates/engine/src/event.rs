@@ -92,6 +92,13 @@ impl What {
     }
 }
 
+impl What {
+    /// The numeric code.
+    pub(crate) fn number(self) -> u32 {
+        self.code().0
+    }
+}
+
 /// An event being put together.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {

@@ -10,6 +10,7 @@ mod disk;
 mod engine;
 mod event;
 pub mod fault;
+mod files;
 pub mod graph;
 mod house;
 mod job;

@@ -13,7 +13,8 @@ pub(crate) fn io_failed(op: &'static str, path: &Path, error: io::Error) -> Driv
         io::ErrorKind::TimedOut => DriverErrorKind::Timeout,
         _ => DriverErrorKind::Io,
     };
-    DriverError::new(kind, op, path.display()).caused_by(error)
+    // The cause is told with the object: a client reads this text, not the chain.
+    DriverError::new(kind, op, format_args!("{}: {error}", path.display()))
 }
 
 /// A monitor command that did not do what it should.
@@ -24,7 +25,7 @@ pub(crate) fn qmp_failed(op: &'static str, context: impl std::fmt::Display, erro
         QmpError::Disconnected => DriverErrorKind::Disconnected,
         QmpError::Malformed(_) => DriverErrorKind::Protocol,
     };
-    DriverError::new(kind, op, context).caused_by(error)
+    DriverError::new(kind, op, format_args!("{context}: {error}"))
 }
 
 /// What QEMU's human text says; it has no machine-readable code for these.

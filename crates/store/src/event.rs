@@ -82,6 +82,15 @@ pub fn get(conn: &Conn, index: i64) -> Stored<Option<EventRow>> {
         .optional()?)
 }
 
+/// Per VM, which of two codes its newest event with either has.
+pub fn last_codes(conn: &Conn, codes: [u32; 2]) -> Stored<Vec<(VmId, u32)>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT vm_id, code, max(idx) FROM event WHERE code IN (?1, ?2) AND vm_id IS NOT NULL GROUP BY vm_id",
+    )?;
+    let rows = statement.query_map(codes, |row| Ok((text(row, "vm_id")?, row.get("code")?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// A page of events, newest first, below the index `before`, above the index `from`.
 pub fn page(
     conn: &Conn,

@@ -38,6 +38,7 @@ impl Guest {
             "scripts/demo-guest",
             "guest/init",
             "guest/shutdown",
+            "guest/bad_agent",
             "guest/record_writer.c",
         ] {
             hash.update(fs::read(root.join(source)).with_context(|| format!("reading {source}"))?);

@@ -2,4 +2,5 @@
 
 pub(crate) mod recover;
 pub(crate) mod supervise;
+pub(crate) mod thaw;
 pub(crate) mod tidy;

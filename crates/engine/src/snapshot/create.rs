@@ -413,6 +413,8 @@ impl Create {
     }
 
     async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
+        let disks = self.params.disks.iter().map(|disk| disk.disk).collect();
+        crate::files::expect_recorded(&cx.engine, disks).await?;
         let images = Arc::clone(&cx.engine.images);
         let mut tasks = tokio::task::JoinSet::new();
         for disk in self.params.disks.clone() {
@@ -489,6 +491,9 @@ impl Create {
         } else {
             self.switch_at_rest(cx).await?
         };
+        if !switched.thawed {
+            cx.engine.unthawed.add(self.params.vm);
+        }
         let (params, actor, project) = (self.params.clone(), cx.actor(), cx.job.project);
         let done = Done::output(&switched)?;
         Ok(done.and(move |tx| {
@@ -522,6 +527,7 @@ impl Create {
                 save_failed: None,
             });
         }
+        cx.engine.unthawed.leave(self.params.vm).await;
         let plan = self.plan(cx);
         let (report, method, save_failed) = match &self.params.memory {
             None => (machine.switch(&plan).await, None, None),
@@ -743,13 +749,14 @@ fn frozen_events(switched: &Switched, params: &Params, actor: &Actor) -> Vec<Eve
                 "Guest file systems of VM '{name}' were not frozen: no guest agent answers. The snapshot is as after a power cut."
             ),
         )],
-        Frozen::Yes(count) => vec![
-            Event::new(
-                What::Frozen,
-                format!("{count} guest file systems of VM '{name}' were frozen."),
-            ),
-            Event::new(What::Thawed, format!("Guest file systems of VM '{name}' were thawed.")),
-        ],
+        Frozen::Yes(count) => {
+            let frozen = format!("{count} guest file systems of VM '{name}' were frozen.");
+            let thawed = format!("Guest file systems of VM '{name}' were thawed.");
+            let both = [(What::Frozen, frozen), (What::Thawed, thawed)].into_iter();
+            both.take(1 + usize::from(switched.thawed))
+                .map(|(what, text)| Event::new(what, text))
+                .collect()
+        }
         Frozen::Failed(why) => vec![Event::new(
             What::FreezeFailed,
             format!("Guest file systems of VM '{name}' were not frozen: {why}. The snapshot is as after a power cut."),

@@ -114,6 +114,8 @@ impl Start {
 
     async fn spawn(&self, cx: &Cx) -> Result<Done, StepError> {
         let spec = self.spec(cx).await?;
+        let disks = spec.disks.iter().map(|disk| disk.chain.disk).collect();
+        crate::files::expect_recorded(&cx.engine, disks).await?;
         let record = cx.engine.hypervisor.start(&spec).await?;
         let (id, process) = (self.params.vm, to_json(&record)?.to_string());
         Ok(Done::nothing().and(move |tx| Ok(vm::set_started(tx, id, &process, now_micros())?)))

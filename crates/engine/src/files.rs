@@ -1,0 +1,66 @@
+//! Whether the files of disks are still what is recorded: there, of their format, of their size, over their base.
+//!
+//! Looked at before a machine is started on them or an overlay is laid over them. A file that was removed, replaced, cut
+//! or re-based behind our back is told by its name, and nothing is done to it: QEMU itself would follow whatever a
+//! header says now, and a guest would write into the wrong history. Headers only are read; nothing is written.
+
+use crate::{engine::Inner, fault::Fault};
+use std::path::Path;
+use stillpoint_store::{
+    disk,
+    image::{self, ImageRow},
+};
+use stillpoint_types::{DiskId, FaultCode, ImageFormat};
+
+/// Looks at all layers of all these disks.
+pub(crate) async fn expect_recorded(engine: &Inner, disks: Vec<DiskId>) -> Result<(), Fault> {
+    let chains = engine
+        .store
+        .read(move |conn| -> Result<Vec<_>, Fault> {
+            let mut chains = Vec::with_capacity(disks.len());
+            for id in disks {
+                let row = disk::get(conn, id)?.ok_or_else(|| Fault::not_found("disk", id))?;
+                chains.push((row.alias, image::chain(conn, row.image)?));
+            }
+            Ok(chains)
+        })
+        .await?;
+    for (alias, chain) in chains {
+        let bases = std::iter::once(None).chain(chain.iter().map(Some));
+        for (layer, base) in chain.iter().zip(bases) {
+            one(engine, &alias, layer, base).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn one(engine: &Inner, alias: &str, layer: &ImageRow, base: Option<&ImageRow>) -> Result<(), Fault> {
+    let file = engine.image_ref(layer);
+    let refuse = |what: String| {
+        let text = format!(
+            "Disk {alias} cannot be used: its image file {} {what}. Put the file back as it was; nothing was done to it.",
+            file.path.display()
+        );
+        Fault::new(FaultCode::ImageIllegal, text)
+    };
+    let facts = engine
+        .images
+        .inspect(&file.path, Some(layer.format))
+        .await
+        .map_err(|error| refuse(format!("cannot be read ({})", error.context)).because(error.chain()))?;
+    if facts.size_bytes != layer.size_bytes {
+        let (has, recorded) = (facts.size_bytes, layer.size_bytes);
+        return Err(refuse(format!("holds {has} bytes, but {recorded} are recorded")));
+    }
+    let named = facts.backing_name.as_deref().map(Path::new).and_then(Path::file_name);
+    let recorded = base.map(|base| engine.image_ref(base).path);
+    let recorded = recorded.as_deref().and_then(Path::file_name);
+    if layer.format == ImageFormat::Cow && named != recorded {
+        let shown = |name: Option<&std::ffi::OsStr>| {
+            name.map_or_else(|| "none".into(), |name| name.to_string_lossy().into_owned())
+        };
+        let (has, recorded) = (shown(named), shown(recorded));
+        return Err(refuse(format!("names {has} as its base, but {recorded} is recorded")));
+    }
+    Ok(())
+}
