@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
     pub(crate) tidy: Notify,
+    /// VMs whose process a command is ending, which records its end itself.
+    pub(crate) leaving: vm::stop::Leaving,
 }
 
 impl std::fmt::Debug for Inner {
@@ -199,6 +201,7 @@ impl Engine {
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
+            leaving: vm::stop::Leaving::default(),
         });
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;

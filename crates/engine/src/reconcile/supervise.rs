@@ -73,13 +73,21 @@ async fn seen(engine: &Arc<Inner>, event: MachineEvent, leaving: &mut HashSet<Vm
     }
 }
 
-/// The process ended: the VM is down. A job that is starting it writes that itself.
+/// The process ended: the VM is down. A job that is starting it, and a command that is stopping it, write that itself.
 async fn exited(engine: &Inner, id: VmId, expected: bool) -> Result<(), Fault> {
+    let ended = engine.store.read(move |conn: &Conn| vm::get(conn, id)).await?;
+    let Some(ended) = ended.filter(|_| !engine.leaving.contains(id)) else {
+        return Ok(());
+    };
+    // The event may be old, from before a new start: a VM that runs must never be taken for one that is down.
+    if engine.hypervisor.find(id).await?.is_some() {
+        return Ok(());
+    }
     engine
         .store
         .write(move |tx| -> Result<(), Fault> {
             let Some(row) = vm::get(tx, id)? else { return Ok(()) };
-            if row.process.is_none() || row.status == VmStatus::PoweringUp {
+            if row.process.is_none() || row.process != ended.process || row.status == VmStatus::PoweringUp {
                 return Ok(());
             }
             vm::set_stopped(tx, id, now_micros())?;

@@ -1,7 +1,7 @@
 //! Ends a VM's process, or asks its guest to.
 //!
 //! Stopping is allowed while a snapshot of the VM is being removed: the merge then goes on at rest. Nothing is written
-//! before the process is gone: an exit, wanted or not, is recorded by [`crate::reconcile::supervise`] and here alike.
+//! before the process is gone: an exit that is wanted is recorded here, any other by [`crate::reconcile::supervise`].
 
 use super::view::wrong_status;
 use crate::{
@@ -14,12 +14,49 @@ use crate::{
     lock::{self, Entity},
     snapshot,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use stillpoint_store::{Conn, vm};
 use stillpoint_types::{Caller, Need, VmId, VmStatus, now_micros};
 
 /// How long QEMU may take to end by itself before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// VMs whose process a command is ending. Held in memory only: after a restart the looking finds what is left of them.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving(Mutex<HashSet<VmId>>);
+
+impl Leaving {
+    fn vms(&self) -> MutexGuard<'_, HashSet<VmId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn contains(&self, id: VmId) -> bool {
+        self.vms().contains(&id)
+    }
+
+    /// Until the guard goes, the end of this VM's process is the caller's to record.
+    pub(crate) fn enter(&self, id: VmId) -> LeavingGuard<'_> {
+        self.vms().insert(id);
+        LeavingGuard { leaving: self, id }
+    }
+}
+
+/// See [`Leaving::enter`].
+#[derive(Debug)]
+pub(crate) struct LeavingGuard<'a> {
+    leaving: &'a Leaving,
+    id: VmId,
+}
+
+impl Drop for LeavingGuard<'_> {
+    fn drop(&mut self) {
+        self.leaving.vms().remove(&self.id);
+    }
+}
 
 async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
     let who = who.clone();
@@ -55,6 +92,7 @@ pub(crate) async fn stop(
         VmStatus::PoweringUp => return Err(wrong_status(&name, VmStatus::PoweringUp, "stopping it", "up")),
         _ => {}
     }
+    let _leaving = engine.leaving.enter(id);
     if let Some(machine) = engine.hypervisor.machine(id) {
         machine.kill(QUIT_LIMIT).await?;
     } else if engine.is_unreachable(id).await? {
@@ -63,9 +101,13 @@ pub(crate) async fn stop(
     engine
         .store
         .write(move |tx| -> Result<_, Fault> {
-            // A suspended VM gives its saved memory up.
-            vm::set_resume_memory(tx, id, None)?;
-            vm::set_stopped(tx, id, now_micros())?;
+            // Somebody may have recorded its end meanwhile, and another one may have started it anew.
+            let still = vm::get(tx, id)?.is_some_and(|row| row.process == found.row.process);
+            if still {
+                // A suspended VM gives its saved memory up.
+                vm::set_resume_memory(tx, id, None)?;
+                vm::set_stopped(tx, id, now_micros())?;
+            }
             let text = format!("VM {name} powered off by {}.", actor.name);
             Event::new(What::VmStopped, text)
                 .by(&actor)
