@@ -138,7 +138,7 @@ pub(crate) async fn connect(engine: &Inner, row: &VmRow) -> Result<Found, Fault>
 ///
 /// Looking took time. If the VM is not what it was when `row` was read, nothing is written: the next round looks anew.
 pub(crate) async fn record(engine: &Inner, row: &VmRow, found: Found) -> Result<(), Fault> {
-    if found == Found::Gone && engine.leaving.contains(row.id) {
+    if found == Found::Gone && engine.is_ending(row.id) {
         return Ok(());
     }
     let state = match (found, engine.hypervisor.machine(row.id)) {

@@ -73,10 +73,12 @@ async fn seen(engine: &Arc<Inner>, event: MachineEvent, leaving: &mut HashSet<Vm
     }
 }
 
-/// The process ended: the VM is down. A job that is starting it, and a command that is stopping it, write that itself.
+/// The process ended: the VM is down. A job that is starting it, or a command that is ending it, writes that itself.
 async fn exited(engine: &Inner, id: VmId, expected: bool) -> Result<(), Fault> {
-    let ended = engine.store.read(move |conn: &Conn| vm::get(conn, id)).await?;
-    let Some(ended) = ended.filter(|_| !engine.leaving.contains(id)) else {
+    if engine.is_ending(id) {
+        return Ok(());
+    }
+    let Some(ended) = engine.store.read(move |conn: &Conn| vm::get(conn, id)).await? else {
         return Ok(());
     };
     // The event may be old, from before a new start: a VM that runs must never be taken for one that is down.
@@ -153,7 +155,7 @@ async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
         .read(|conn: &Conn| -> Result<_, Fault> { Ok(vm::with_process(conn)?) })
         .await?;
     for row in rows {
-        if row.status == VmStatus::PoweringUp {
+        if row.status == VmStatus::PoweringUp || engine.is_ending(row.id) {
             continue;
         }
         let found = match engine.hypervisor.machine(row.id) {

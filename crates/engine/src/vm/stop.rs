@@ -1,7 +1,8 @@
 //! Ends a VM's process, or asks its guest to.
 //!
 //! Stopping is allowed while a snapshot of the VM is being removed: the merge then goes on at rest. Nothing is written
-//! before the process is gone: an exit that is wanted is recorded here, any other by [`crate::reconcile::supervise`].
+//! before the process is gone. While a command is ending a process ([`Ending`]), the exit is the command's to record; if
+//! it does not come to that, the next round of [`crate::reconcile::supervise`] does.
 
 use super::view::wrong_status;
 use crate::{
@@ -15,8 +16,7 @@ use crate::{
     snapshot,
 };
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 use stillpoint_store::{Conn, vm};
@@ -25,36 +25,26 @@ use stillpoint_types::{Caller, Need, VmId, VmStatus, now_micros};
 /// How long QEMU may take to end by itself before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// VMs whose process a command is ending. Held in memory only: after a restart the looking finds what is left of them.
-#[derive(Debug, Default)]
-pub(crate) struct Leaving(Mutex<HashSet<VmId>>);
-
-impl Leaving {
-    fn vms(&self) -> MutexGuard<'_, HashSet<VmId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn contains(&self, id: VmId) -> bool {
-        self.vms().contains(&id)
-    }
-
-    /// Until the guard goes, the end of this VM's process is the caller's to record.
-    pub(crate) fn enter(&self, id: VmId) -> LeavingGuard<'_> {
-        self.vms().insert(id);
-        LeavingGuard { leaving: self, id }
-    }
-}
-
-/// See [`Leaving::enter`].
-#[derive(Debug)]
-pub(crate) struct LeavingGuard<'a> {
-    leaving: &'a Leaving,
+/// Says, while it lives, that the end of a VM's process is wanted.
+struct Ending<'a> {
+    engine: &'a Inner,
     id: VmId,
 }
 
-impl Drop for LeavingGuard<'_> {
+impl<'a> Ending<'a> {
+    fn begin(engine: &'a Inner, id: VmId) -> Self {
+        engine.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Self { engine, id }
+    }
+}
+
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.leaving.vms().remove(&self.id);
+        self.engine
+            .ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -92,7 +82,7 @@ pub(crate) async fn stop(
         VmStatus::PoweringUp => return Err(wrong_status(&name, VmStatus::PoweringUp, "stopping it", "up")),
         _ => {}
     }
-    let _leaving = engine.leaving.enter(id);
+    let _ending = Ending::begin(engine, id);
     if let Some(machine) = engine.hypervisor.machine(id) {
         machine.kill(QUIT_LIMIT).await?;
     } else if engine.is_unreachable(id).await? {
@@ -102,7 +92,8 @@ pub(crate) async fn stop(
         .store
         .write(move |tx| -> Result<_, Fault> {
             // Somebody may have recorded its end meanwhile, and another one may have started it anew.
-            let still = vm::get(tx, id)?.is_some_and(|row| row.process == found.row.process);
+            let still = vm::get(tx, id)?
+                .is_some_and(|row| row.process == found.row.process && row.status != VmStatus::PoweringUp);
             if still {
                 // A suspended VM gives its saved memory up.
                 vm::set_resume_memory(tx, id, None)?;
