@@ -195,7 +195,7 @@ fn dirty_bitmaps_born_before_and_after_a_snapshot_miss_no_write_when_it_is_delet
     rig.api.delete_snapshot(&vm.id, &first.id).unwrap();
     write_live(&rig, &vm, 3);
     rig.writes_on(&vm);
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(&vm);
 
     let files = rig.active_files(&vm);
     let moment = Checker::new().at_least(vm.console.last_record()).check(&files).unwrap();
@@ -243,6 +243,6 @@ fn dirty_bitmaps_born_before_and_after_a_snapshot_miss_no_write_when_it_is_delet
     vm.console
         .wait_text(&format!("RECORDS go on after {} on 4 disks", moment.complete()), LONG)
         .unwrap();
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(&vm);
     rig.daemon.scan_log(&[]).unwrap();
 }

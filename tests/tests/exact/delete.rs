@@ -117,7 +117,7 @@ fn deleting_the_oldest_a_middle_and_the_newest_snapshot_changes_no_content_live_
         vm.console.fail_on_trouble().unwrap();
     }
     assert_eq!(vm.console.starts(), 1, "the guest was started anew");
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(&vm);
     let last = vm.console.last_record();
     let moment = Checker::new().at_least(last).check(&rig.active_files(&vm)).unwrap();
 
@@ -141,6 +141,6 @@ fn deleting_the_oldest_a_middle_and_the_newest_snapshot_changes_no_content_live_
     vm.console
         .wait_text(&format!("RECORDS go on after {} on 4 disks", moment.complete()), LONG)
         .unwrap();
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(&vm);
     rig.daemon.scan_log(&[]).unwrap();
 }

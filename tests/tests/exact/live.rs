@@ -19,7 +19,7 @@ fn needs_recovery(file: &Path) -> bool {
 fn end_without_a_hole(rig: &Rig, vm: &Vm) {
     vm.console.fail_on_trouble().unwrap();
     assert_eq!(vm.console.starts(), 1, "the guest was started anew");
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(vm);
     let files = rig.active_files(vm);
     Checker::new().at_least(vm.console.last_record()).check(&files).unwrap();
     files.iter().for_each(|file| check_image(file));

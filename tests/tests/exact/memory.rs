@@ -8,7 +8,7 @@ use stillpoint_testkit::{Daemon, MemoryLine};
 use crate::rig::{LONG, Rig, Taken, Vm, memories};
 
 /// One line on the console per record: the first one after a resume tells what was in memory.
-const OPTIONS: &str = "sp.pause=5000 sp.every=1 sp.memory=32";
+const OPTIONS: &str = "sp.pause=2000 sp.every=1 sp.memory=32";
 
 fn persists_memory(rig: &Rig, vm: &Vm, snapshot: &str) -> bool {
     let path = format!("vms/{}/snapshots/{snapshot}", vm.id);
@@ -18,7 +18,7 @@ fn persists_memory(rig: &Rig, vm: &Vm, snapshot: &str) -> bool {
 
 /// Brings the VM, which runs, back to the snapshot with memory; proves that it goes on from exactly there.
 fn back_to(rig: &Rig, vm: &Vm, taken: &Taken, moment: &Moment, before: &MemoryLine) {
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(vm);
     rig.api.restore(&vm.id, &taken.id, true).unwrap();
     let path = format!("vms/{}", vm.id);
     rig.api.wait_status(&path, "status", "suspended", LONG).unwrap();
@@ -54,7 +54,7 @@ fn back_to(rig: &Rig, vm: &Vm, taken: &Taken, moment: &Moment, before: &MemoryLi
 
 /// The VM, which runs, has every record on its disks.
 fn stop_and_check(rig: &Rig, vm: &Vm) {
-    rig.api.stop(&vm.id).unwrap();
+    rig.stop(vm);
     let last = vm.console.memory().unwrap().last;
     Checker::new().at_least(last).check(&rig.active_files(vm)).unwrap();
 }

@@ -83,6 +83,16 @@ impl Rig {
         vm.console.wait_record(last + records, LONG).unwrap();
     }
 
+    /// Pulls the plug, which is no error: it must not be told as one.
+    pub(crate) fn stop(&self, vm: &Vm) {
+        self.api.stop(&vm.id).unwrap();
+        assert_eq!(
+            self.events(vm, 119),
+            Vec::<String>::new(),
+            "a wanted stop was told as a failure"
+        );
+    }
+
     /// A snapshot of all disks while the guest writes, which must go on afterwards.
     pub(crate) fn take(&self, vm: &Vm, description: &str, memory: bool) -> Taken {
         let before = vm.console.last_record();

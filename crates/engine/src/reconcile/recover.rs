@@ -134,16 +134,27 @@ pub(crate) async fn connect(engine: &Inner, row: &VmRow) -> Result<Found, Fault>
     }
 }
 
-/// Writes what was found into the VM's status, unless a job that is starting it will.
+/// Writes what was found into the VM's status, unless a job that is starting it or a command that is stopping it will.
+///
+/// Looking took time. If the VM is not what it was when `row` was read, nothing is written: the next round looks anew.
 pub(crate) async fn record(engine: &Inner, row: &VmRow, found: Found) -> Result<(), Fault> {
+    if found == Found::Gone && engine.is_ending(row.id) {
+        return Ok(());
+    }
     let state = match (found, engine.hypervisor.machine(row.id)) {
         (Found::Connected, Some(machine)) => machine.run_state().await.ok(),
         _ => None,
     };
     let (id, name, project, before) = (row.id, row.name.clone(), row.project, row.status);
+    let process = row.process.clone();
     engine
         .store
         .write(move |tx| -> Result<(), Fault> {
+            let Some(now) = vm::get(tx, id)? else { return Ok(()) };
+            // A process that was not on record has just been put there, by the looking itself.
+            if process.is_some() && (now.process != process || now.status != before) {
+                return Ok(());
+            }
             let event = |what, text: String| Event::new(what, text).vm(project, id, &name).write(tx);
             match found {
                 Found::Gone if before == VmStatus::PoweringUp => Ok(()),

@@ -78,11 +78,18 @@ async fn exited(engine: &Inner, id: VmId, expected: bool) -> Result<(), Fault> {
     if engine.is_ending(id) {
         return Ok(());
     }
+    let Some(ended) = engine.store.read(move |conn: &Conn| vm::get(conn, id)).await? else {
+        return Ok(());
+    };
+    // The event may be old, from before a new start: a VM that runs must never be taken for one that is down.
+    if engine.hypervisor.find(id).await?.is_some() {
+        return Ok(());
+    }
     engine
         .store
         .write(move |tx| -> Result<(), Fault> {
             let Some(row) = vm::get(tx, id)? else { return Ok(()) };
-            if row.process.is_none() || row.status == VmStatus::PoweringUp {
+            if row.process.is_none() || row.process != ended.process || row.status == VmStatus::PoweringUp {
                 return Ok(());
             }
             vm::set_stopped(tx, id, now_micros())?;

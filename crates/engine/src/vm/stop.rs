@@ -91,9 +91,14 @@ pub(crate) async fn stop(
     engine
         .store
         .write(move |tx| -> Result<_, Fault> {
-            // A suspended VM gives its saved memory up.
-            vm::set_resume_memory(tx, id, None)?;
-            vm::set_stopped(tx, id, now_micros())?;
+            // Somebody may have recorded its end meanwhile, and another one may have started it anew.
+            let still = vm::get(tx, id)?
+                .is_some_and(|row| row.process == found.row.process && row.status != VmStatus::PoweringUp);
+            if still {
+                // A suspended VM gives its saved memory up.
+                vm::set_resume_memory(tx, id, None)?;
+                vm::set_stopped(tx, id, now_micros())?;
+            }
             let text = format!("VM {name} powered off by {}.", actor.name);
             Event::new(What::VmStopped, text)
                 .by(&actor)
