@@ -4,6 +4,7 @@
 //! wherever no guest has to do anything. Tests of data boot the real demo guest of the test kit instead.
 
 mod checks;
+pub mod crash;
 mod scene;
 
 pub use checks::Checks;
