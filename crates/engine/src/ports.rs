@@ -231,6 +231,17 @@ pub trait Images: Send + Sync + 'static {
         carry_bitmaps: bool,
     ) -> Driven<()>;
 
+    /// Takes back an overlay of [`Self::create_overlay`] that nothing was written to, and what an interrupted try left.
+    /// Whatever else bears its name is somebody's and is left as it is: other content, another base, no regular file.
+    async fn withdraw_overlay(&self, overlay: &ImageRef, base: &ImageRef, size_bytes: u64) -> Driven<()>;
+
+    /// Takes back what an interrupted [`Self::create_base`] left. A file under the image's own name is left as it is:
+    /// one that was made whole is not withdrawn but used.
+    async fn withdraw_base(&self, image: &ImageRef) -> Driven<()>;
+
+    /// Whether the image's file name is taken, by whatever it be.
+    async fn is_taken(&self, image: &ImageRef) -> Driven<bool>;
+
     /// Looks at a file's header. Never follows a backing or data file name, never writes.
     /// Refuses (`InvalidImage`) what has an external data file, encryption, unknown incompatible features or absurd
     /// sizes; `format_hint` raw skips the header.

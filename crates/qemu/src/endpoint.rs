@@ -25,11 +25,14 @@ use tokio::sync::OwnedMutexGuard;
 /// Longest time that another critical section may take.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
 
+/// Per disk, the images that were opened for it.
+pub(crate) type Opened = Vec<(DiskId, Vec<ImageId>)>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Blocks {
     pub(crate) monitor: Arc<Monitor>,
-    at_rest: Option<Arc<Mutex<Vec<(DiskId, Vec<ImageId>)>>>>,
+    at_rest: Option<Arc<Mutex<Opened>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 

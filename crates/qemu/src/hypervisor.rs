@@ -77,8 +77,9 @@ struct Inner {
     probed: Probed,
     machines: Mutex<HashMap<VmId, Connected>>,
     turns: Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
-    /// Also the turn of everything about storage daemons.
-    at_rest: tokio::sync::Mutex<HashMap<JobId, Arc<AtRest>>>,
+    at_rest: Mutex<HashMap<JobId, Arc<AtRest>>>,
+    /// Per job, so that a storage daemon that hangs holds up nobody else's.
+    rest_turns: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
     events: broadcast::Sender<MachineEvent>,
 }
 
@@ -108,7 +109,8 @@ impl Qemu {
             probed,
             machines: Mutex::default(),
             turns: Mutex::default(),
-            at_rest: tokio::sync::Mutex::default(),
+            at_rest: Mutex::default(),
+            rest_turns: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
         });
         Ok((Self { inner }, sentence))
@@ -127,11 +129,16 @@ impl Inner {
     /// Takes the machine in and watches it.
     fn register(self: &Arc<Self>, vm: VmId, machine: Arc<QemuMachine>) {
         let watcher = tokio::spawn(watch(Arc::downgrade(self), vm, Arc::clone(&machine)));
+        let record = machine.process.record().clone();
         let connected = Connected {
             machine,
             _watcher: AbortOnDropHandle::new(watcher),
         };
-        drop(lock(&self.machines).insert(vm, connected));
+        let before = lock(&self.machines).insert(vm, connected);
+        if before.is_some_and(|before| *before.machine.process.record() != record) {
+            // Its watcher was not as fast as the start of its successor, and is aborted now.
+            let _nobody_listens = self.events.send(MachineEvent::Exited(vm));
+        }
     }
 
     /// Connects to a process, or `Timeout` if it does not answer.
@@ -187,22 +194,24 @@ impl Inner {
         Ok(machine)
     }
 
+    fn rest_turn(&self, owner: JobId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.rest_turns).entry(owner).or_default())
+    }
+
     /// The storage daemon of a job, connected: known, found, or `None`.
-    async fn find_at_rest(&self, known: &mut HashMap<JobId, Arc<AtRest>>, owner: JobId) -> Driven<Option<Arc<AtRest>>> {
+    async fn find_at_rest(&self, owner: JobId) -> Driven<Option<Arc<AtRest>>> {
         let run_dir = self.layout.rest(owner);
         let Some(process) = process::find(&run_dir)? else {
-            drop(known.remove(&owner));
+            drop(lock(&self.at_rest).remove(&owner));
             return Ok(None);
         };
-        if let Some(at_rest) = known
-            .get(&owner)
-            .filter(|at_rest| at_rest.process().record() == process.record())
-        {
-            return Ok(Some(Arc::clone(at_rest)));
+        let known = lock(&self.at_rest).get(&owner).map(Arc::clone);
+        if let Some(at_rest) = known.filter(|at_rest| at_rest.process().record() == process.record()) {
+            return Ok(Some(at_rest));
         }
         let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "find storage daemon").await?;
-        drop(known.insert(owner, Arc::clone(&at_rest)));
+        drop(lock(&self.at_rest).insert(owner, Arc::clone(&at_rest)));
         Ok(Some(at_rest))
     }
 
@@ -215,12 +224,29 @@ impl Inner {
         Ok(at_rest)
     }
 
-    async fn close_at_rest(&self, known: &mut HashMap<JobId, Arc<AtRest>>, owner: JobId) -> Driven<()> {
-        if let Some(at_rest) = self.find_at_rest(known, owner).await? {
+    /// The caller has the owner's turn.
+    async fn close_at_rest(&self, owner: JobId) -> Driven<()> {
+        if let Some(at_rest) = self.find_at_rest(owner).await? {
             at_rest.quit().await?;
-            drop(known.remove(&owner));
+            drop(lock(&self.at_rest).remove(&owner));
         }
         self.layout.rest(owner).remove()
+    }
+
+    async fn close_in_turn(&self, owner: JobId) -> Driven<()> {
+        let turn = self.rest_turn(owner);
+        let guard = turn.lock().await;
+        let closed = self.close_at_rest(owner).await;
+        drop(guard);
+        let mut turns = lock(&self.rest_turns);
+        // The map's and ours: nobody waits for this turn.
+        let forgotten = if Arc::strong_count(&turn) == 2 {
+            turns.remove(&owner)
+        } else {
+            None
+        };
+        drop((turns, forgotten));
+        closed
     }
 }
 
@@ -335,15 +361,15 @@ impl Hypervisor for Qemu {
     }
 
     async fn open_at_rest(&self, owner: JobId, chains: &[Chain]) -> Driven<Arc<dyn Endpoint>> {
-        let mut known = self.inner.at_rest.lock().await;
-        let found = self.inner.find_at_rest(&mut known, owner).await?;
-        let at_rest = match found {
+        let turn = self.inner.rest_turn(owner);
+        let _turn = turn.lock().await;
+        let at_rest = match self.inner.find_at_rest(owner).await? {
             Some(at_rest) => at_rest,
             None => self.inner.start_at_rest(owner).await?,
         };
-        drop(known.insert(owner, Arc::clone(&at_rest)));
+        drop(lock(&self.inner.at_rest).insert(owner, Arc::clone(&at_rest)));
         if let Err(error) = at_rest.open(chains).await {
-            if let Err(left) = self.inner.close_at_rest(&mut known, owner).await {
+            if let Err(left) = self.inner.close_at_rest(owner).await {
                 tracing::warn!(%owner, error = left.chain(), "storage daemon left running");
             }
             return Err(error);
@@ -352,17 +378,15 @@ impl Hypervisor for Qemu {
     }
 
     async fn close_at_rest(&self, owner: JobId) -> Driven<()> {
-        let mut known = self.inner.at_rest.lock().await;
-        self.inner.close_at_rest(&mut known, owner).await
+        self.inner.close_in_turn(owner).await
     }
 
     async fn sweep_at_rest(&self, live: &[JobId]) -> Driven<()> {
-        let mut known = self.inner.at_rest.lock().await;
         let mut first_failure = Ok(());
         for owner in self.inner.layout.rest_owners()? {
             if !live.contains(&owner) {
                 // One that does not end must not keep the others.
-                let closed = self.inner.close_at_rest(&mut known, owner).await;
+                let closed = self.inner.close_in_turn(owner).await;
                 first_failure = first_failure.and(closed);
             }
         }

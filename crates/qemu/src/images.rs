@@ -78,6 +78,36 @@ impl Images for LocalImages {
         make::overlay(self, overlay.clone(), base.clone(), size_bytes, carry_bitmaps).await
     }
 
+    async fn withdraw_overlay(&self, overlay: &ImageRef, base: &ImageRef, size_bytes: u64) -> Driven<()> {
+        let claim = Claim::take("withdraw overlay", &self.in_work, overlay.path.clone())?;
+        let (overlay, base) = (overlay.clone(), base.clone());
+        blocking("withdraw overlay", move || {
+            let _held = claim;
+            make::withdraw_overlay(&overlay, &base, size_bytes)
+        })
+        .await
+    }
+
+    async fn withdraw_base(&self, image: &ImageRef) -> Driven<()> {
+        let claim = Claim::take("withdraw base image", &self.in_work, image.path.clone())?;
+        let path = image.path.clone();
+        blocking("withdraw base image", move || {
+            let _held = claim;
+            make::withdraw_draft("withdraw base image", &path)
+        })
+        .await
+    }
+
+    async fn is_taken(&self, image: &ImageRef) -> Driven<bool> {
+        const OP: &str = "look whether an image's name is free";
+        let path = image.path.clone();
+        blocking(OP, move || {
+            let (parent, name) = split(OP, &path)?;
+            Ok(Directory::open(OP, parent)?.stat(OP, name)?.is_some())
+        })
+        .await
+    }
+
     async fn inspect(&self, path: &Path, format_hint: Option<ImageFormat>) -> Driven<ImageFacts> {
         let path = path.to_owned();
         blocking("inspect image", move || look::inspect(&path, format_hint)).await
@@ -149,8 +179,10 @@ impl Images for LocalImages {
         blocking(OP, move || {
             let (parent, name) = split(OP, &path)?;
             let directory = Directory::open(OP, parent)?;
-            directory.unlink(OP, name)?;
-            directory.unlink(OP, &format!("{name}.part"))?;
+            // In this order: without `.part` the writer that a dead QEMU left cannot make a `.whole` any more.
+            for suffix in [".part", ".whole", ".broken", ""] {
+                directory.unlink(OP, &format!("{name}{suffix}"))?;
+            }
             directory.sync(OP)
         })
         .await

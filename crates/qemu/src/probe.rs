@@ -157,6 +157,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_this_host_can_do_is_found_and_said() {
+        let programs = (Path::new("qemu-system-x86_64"), Path::new("qemu-storage-daemon"));
+        let probed = probe(programs.0, programs.1, Accel::Auto).await.unwrap();
+        assert!(probed.default_machine.starts_with("pc-i440fx-"), "{probed:?}");
+        assert!(probed.version.starts_with(|c: char| c.is_ascii_digit()), "{probed:?}");
+        assert!(probed.sentence.contains(probed.accelerator), "{probed:?}");
+        let forced = probe(programs.0, programs.1, Accel::Kvm).await;
+        match probed.accelerator {
+            "kvm" => assert_eq!(forced.unwrap().accelerator, "kvm"),
+            _ => assert_eq!(forced.unwrap_err().kind, DriverErrorKind::Unsupported),
+        }
+    }
+
+    #[tokio::test]
     async fn a_missing_program_is_named_with_its_package() {
         let missing = Path::new("/nonexistent/qemu-system-x86_64");
         let error = probe(missing, missing, Accel::Tcg).await.unwrap_err();

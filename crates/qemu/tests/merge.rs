@@ -1,4 +1,5 @@
 //! Merging layers of a running machine, and what is left when QEMU or the daemon dies in the middle of it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 mod rig;
 
 use rig::*;
@@ -438,12 +439,52 @@ async fn a_full_base_fails_the_merge_and_it_works_once_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_bitmap_that_was_disabled_in_the_base_misses_nothing_and_a_lost_one_is_not_invented() {
+async fn a_bitmap_that_was_disabled_in_the_base_misses_no_committed_write() {
     let story = Story::new(2).await;
     let off = json!({"node": node(&story.layers[0]), "name": "cp1"});
     story.tell("block-dirty-bitmap-disable", off).await;
     story.machine().merge(&story.merge(0), &ignore).await.unwrap();
     story.assert_merged(0).await;
+}
+
+#[tokio::test]
+async fn a_bitmap_that_a_crash_lost_is_not_invented_and_the_bases_still_misses_nothing() {
+    let mut story = Story::new(2).await;
+    story.spec.disks[0].chain = story.chain.clone();
+    story.machine().kill(Duration::from_secs(10)).await.unwrap(); // Stores all bitmaps,
+    for _ in 0..2 {
+        story.machine = None;
+        let (record, machine) = story.rig.start(&story.spec).await;
+        (story.record, story.machine) = (record, Some(machine));
+        if story.rig.path().join("killed").exists() {
+            break;
+        }
+        std::fs::write(story.rig.path().join("killed"), "").unwrap();
+        story.kill().await; // but those of the open top are lost here.
+    }
+    story.monitor = story.rig.monitor(story.spec.vm).await;
+    story.machine().merge(&story.merge(0), &ignore).await.unwrap();
+    assert_eq!(dirty(&story.monitor, &story.layers[0], "cp1").await, Some(2 * PART));
+    assert_eq!(dirty(&story.monitor, &story.layers[0], "cp2").await, None);
+    story.assert_contents(&story.layers[0]);
+}
+
+#[tokio::test]
+async fn cancelling_ends_the_call_that_follows_the_merge_and_it_does_not_begin_anew() {
+    let story = Story::new(2).await;
+    story.drive(0, Phase::Running).await;
+    let (machine, merge) = (Arc::clone(story.machine()), story.merge(0));
+    let following = tokio::spawn(async move { machine.merge(&merge, &ignore).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    story.machine().cancel_merge(&story.merge(0)).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), following)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(ended.is_err(), "{ended:?}");
+    let job = format!("m{}", story.layers[1].id.base32());
+    assert_eq!(story.status(&job).await, None);
+    assert!(!story.is_merged(0));
 }
 
 #[tokio::test]

@@ -31,9 +31,11 @@
 
 mod api;
 mod daemon;
+mod estate;
 mod guest;
 mod ovirt;
 pub mod records;
+mod refusal;
 mod turn;
 mod wait;
 mod xml;
@@ -42,6 +44,7 @@ pub use api::{Answer, Api};
 pub use daemon::{Builder, Daemon, Password, binary};
 pub use guest::{Console, Guest, MemoryLine, PauseMeter};
 pub use ovirt::VmSpec;
+pub use refusal::Refusal;
 pub use turn::Turn;
 pub use wait::{eventually, free_port};
 pub use xml::{Xml, escape};

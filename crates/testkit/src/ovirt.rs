@@ -19,6 +19,7 @@ pub struct VmSpec {
     name: String,
     cmdline: String,
     memory_mib: u64,
+    has_guest: bool,
 }
 
 impl VmSpec {
@@ -29,6 +30,7 @@ impl VmSpec {
             name: name.to_owned(),
             cmdline: String::new(),
             memory_mib: 256,
+            has_guest: true,
         }
     }
 
@@ -36,6 +38,13 @@ impl VmSpec {
     #[must_use]
     pub fn cmdline(mut self, cmdline: &str) -> Self {
         cmdline.clone_into(&mut self.cmdline);
+        self
+    }
+
+    /// Boots no kernel: a real machine whose firmware finds nothing, which is up at once and never writes.
+    #[must_use]
+    pub fn without_guest(mut self) -> Self {
+        self.has_guest = false;
         self
     }
 
@@ -72,13 +81,16 @@ impl Api {
     /// # Errors
     /// When it is refused, or is not down in time.
     pub fn create_vm(&self, spec: &VmSpec) -> Result<String> {
+        let os = format!(
+            "<os><kernel>vmlinuz</kernel><initrd>initramfs.img</initrd><cmdline>{}</cmdline></os>",
+            escape(&spec.cmdline)
+        );
         let body = format!(
-            "<vm><name>{}</name><cluster id=\"{}\"/><template id=\"{BLANK}\"/><memory>{}</memory>\
-             <os><kernel>vmlinuz</kernel><initrd>initramfs.img</initrd><cmdline>{}</cmdline></os></vm>",
+            "<vm><name>{}</name><cluster id=\"{}\"/><template id=\"{BLANK}\"/><memory>{}</memory>{}</vm>",
             escape(&spec.name),
             self.first("clusters", |_| true)?,
             spec.memory_mib << 20,
-            escape(&spec.cmdline),
+            if spec.has_guest { &os } else { "" },
         );
         let vm = new_id(&self.post("vms", &body)?.expect(&[201, 202])?.xml()?)?;
         self.wait_status(&format!("vms/{vm}"), "status", "down", LONG)?;

@@ -58,6 +58,23 @@ pub(crate) fn expect_space(domain: &str, available_bytes: u64, needed_bytes: u64
     ))
 }
 
+/// Refuses an image id of a client whose file name is taken: that file is no part of what is recorded, and is somebody's.
+/// Asked before the row that reserves the id, so a file that was adopted meanwhile is refused there.
+pub(crate) async fn expect_free_file(engine: &Inner, id: ImageId, format: ImageFormat) -> Result<(), Fault> {
+    let known = engine.store.read(move |conn| image::get(conn, id)).await?.is_some();
+    let file = engine.image_file(id, format);
+    if known || !engine.images.is_taken(&file).await? {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::IdInUse,
+        format!(
+            "A file {id} that belongs to no disk lies in storage domain {}: adopt it, or choose another image_id.",
+            engine.domain.name
+        ),
+    ))
+}
+
 /// Finds the domain that a request names.
 pub(crate) fn expect_domain(engine: &Inner, named: &DomainRef) -> Result<(), Fault> {
     let (known, shown) = match named {
@@ -90,6 +107,9 @@ pub(crate) async fn submit(
     let size_bytes = command.size_bytes.next_multiple_of(512);
     let sparse = command.sparse.unwrap_or(command.format == ImageFormat::Cow);
     let needed = limits::RESERVE_BYTES + if sparse { 0 } else { size_bytes };
+    if let Some(image) = command.image {
+        expect_free_file(engine, image, command.format).await?;
+    }
     let space = engine.images.space(&engine.domain_path()).await?;
     expect_space(&engine.domain.name, space.available_bytes, needed)?;
     let (inner, who, actor) = (Arc::clone(engine), who.clone(), Actor::of(who, origin));
@@ -224,15 +244,9 @@ impl Saga for Create {
     }
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
-        // Only a file that this job made: `create_base` refuses one that was there before, and then made none.
-        let why = cx.job.failure.as_deref().map(from_json::<Fault>).transpose()?;
-        if why.is_none_or(|why| why.code != FaultCode::IdInUse) {
-            cx.engine
-                .images
-                .remove(&self.params.image)
-                .await
-                .map_err(StepError::later)?;
-        }
+        // A base under its own name was there before: one that this job had finished would be used, not undone.
+        let withdrawn = cx.engine.images.withdraw_base(&self.params.image).await;
+        withdrawn.map_err(StepError::later)?;
         Ok(Undo::Undone)
     }
 

@@ -98,6 +98,9 @@ pub(crate) async fn submit(
             "Snapshot [description] required for add",
         ));
     }
+    for image in command.disks.iter().flatten().filter_map(|disk| disk.image) {
+        crate::disk::create::expect_free_file(engine, image, ImageFormat::Cow).await?;
+    }
     let space = engine.images.space(&engine.domain_path()).await?;
     let (inner, who, actor) = (Arc::clone(engine), who.clone(), Actor::of(who, origin));
     let accepted = engine
@@ -416,7 +419,12 @@ impl Create {
             made.map_err(Fault::internal)??;
         }
         if self.params.live {
-            let machine = self.machine(cx).ok_or_else(|| self.died())?;
+            let Some(machine) = self.machine(cx) else {
+                if cx.engine.is_unreachable(self.params.vm).await? {
+                    return Err(StepError::later(cx.engine.unreachable(&self.params.name)));
+                }
+                return Err(self.died().into());
+            };
             for disk in &self.params.disks {
                 let size = machine.disk_size(disk.disk).await?;
                 if size != disk.size_bytes {
@@ -451,8 +459,15 @@ impl Create {
             .close_at_rest(cx.job.id)
             .await
             .map_err(StepError::later)?;
-        for disk in &self.params.disks {
-            cx.engine.images.remove(&disk.overlay).await.map_err(StepError::later)?;
+        for SwitchDisk {
+            overlay,
+            base,
+            size_bytes,
+            ..
+        } in &self.params.disks
+        {
+            let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
+            withdrawn.map_err(StepError::later)?;
         }
         if let Some(memory) = &self.params.memory {
             cx.engine.images.remove_memory(memory).await.map_err(StepError::later)?;

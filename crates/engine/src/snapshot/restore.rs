@@ -175,15 +175,12 @@ fn overlays(
 ) -> Result<Vec<SwitchDisk>, Fault> {
     let mut disks = Vec::new();
     for (disk, id) in snapshot::disks(tx, row.id)? {
-        for attached in vm::attachments_of_disk(tx, disk)?
-            .iter()
-            .filter(|a| a.vm != found.row.id)
-        {
+        if let Some(other) = vm::attachments_of_disk(tx, disk)?.iter().find(|a| a.vm != found.row.id) {
             return Err(Fault::new(
                 FaultCode::DiskAttached,
                 format!(
                     "Cannot restore Snapshot. Disk {disk} is attached to VM {}; detach it there first.",
-                    attached.vm
+                    other.vm
                 ),
             ));
         }
@@ -328,8 +325,15 @@ impl Saga for Restore {
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         if cx.step.name == "prepare" {
-            for disk in &self.params.disks {
-                cx.engine.images.remove(&disk.overlay).await.map_err(StepError::later)?;
+            for SwitchDisk {
+                overlay,
+                base,
+                size_bytes,
+                ..
+            } in &self.params.disks
+            {
+                let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
+                withdrawn.map_err(StepError::later)?;
             }
         }
         Ok(Undo::Undone)

@@ -2,7 +2,7 @@
 
 use super::{
     LocalImages, blocking,
-    directory::{Directory, split},
+    directory::{DRAFT_SUFFIX, Directory, Found, split},
     draft::{Claim, Draft},
     fail::{errno, fault, io, unreadable},
     look, space,
@@ -310,6 +310,41 @@ fn judge_overlay(
     }
     let lacks = |bitmap: &StoredBitmap| !found.bitmaps.contains(bitmap);
     Ok(wanted.into_iter().filter(lacks).collect())
+}
+
+/// See [`stillpoint_engine::ports::Images::withdraw_overlay`].
+pub(super) fn withdraw_overlay(overlay: &ImageRef, base: &ImageRef, size: u64) -> Driven<()> {
+    const OP: &str = "withdraw overlay";
+    withdraw_draft(OP, &overlay.path)?;
+    let (parent, name) = split(OP, &overlay.path)?;
+    let directory = Directory::open(OP, parent)?;
+    let found = directory.find(name).map_err(|error| errno(OP, &overlay.path, error))?;
+    let ours = match &found {
+        Found::File(file, _) => judge_overlay(overlay, base, size, file, Vec::new()).is_ok(),
+        Found::Absent => return Ok(()),
+        Found::Link | Found::Special => false,
+    };
+    if !ours {
+        // Told, not failed: it was there before us, and whoever put it there may need it.
+        tracing::info!(file = %overlay.path.display(), "a file that is not ours stands in an overlay's place and stays");
+        return Ok(());
+    }
+    directory.unlink(OP, name)?;
+    directory.sync(OP)
+}
+
+/// Removes the unfinished file of an image; what cannot be one of ours stays.
+pub(super) fn withdraw_draft(op: &'static str, path: &Path) -> Driven<()> {
+    let (parent, name) = split(op, path)?;
+    let (directory, draft) = (Directory::open(op, parent)?, format!("{name}{DRAFT_SUFFIX}"));
+    // Looked for first: where nothing is, storage that cannot be written to must not keep a job from ending.
+    match directory.find(&draft).map_err(|error| errno(op, path, error))? {
+        Found::File(..) => {
+            directory.unlink(op, &draft)?;
+            directory.sync(op)
+        }
+        Found::Absent | Found::Link | Found::Special => Ok(()),
+    }
 }
 
 /// Adds an empty recording bitmap. The backing chain is left closed: `backing: null` overrides the header's name.

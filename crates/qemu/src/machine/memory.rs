@@ -5,9 +5,16 @@
 //! Stopped:    stop -> switch -> migrate -> RAM is saved -> cont
 //! ```
 //!
-//! No freeze: the restored guest would wake up frozen. QEMU writes through `exec:` into a shell that renames `FILE.part`
-//! to `FILE.whole` only if `cat` wrote everything: QEMU itself does not notice when the last bytes, already in the
-//! pipe, meet a full disk. `FILE` itself appears only once it is durable, so its being there means a saved memory.
+//! No freeze: the restored guest would wake up frozen.
+//!
+//! QEMU writes through `exec:` into a shell that renames `FILE.part` to `FILE.whole` only if `cat` wrote everything: QEMU
+//! itself does not notice when the last bytes, already in the pipe, meet a full disk. `FILE` itself appears only once
+//! it is durable, so its being there means a saved memory.
+//!
+//! A background save must never fail or be cancelled in QEMU: 7.2 then leaves the guest's RAM write-protected with nobody
+//! to serve the faults, and the guest hangs for good though the monitor calls it running (measured for a cancel; what
+//! ends the protection, `ram_write_tracking_stop`, is called on the way of success only). So when the file cannot be written the
+//! shell goes on reading into `/dev/null`, and cancelling is to let QEMU end and to drop the file.
 //!
 //! The daemon may die at any time: `query-migrate` tells the outcome, `query-migrate-capabilities` the method.
 
@@ -32,6 +39,7 @@ use stillpoint_engine::ports::{
     Driven, DriverError, DriverErrorKind, Machine as _, MemoryMethod, MemoryRef, MemorySave, Progress, RunState,
     Switch, SwitchReport,
 };
+use stillpoint_types::crash_point;
 use tokio::{task::spawn_blocking, time::Instant};
 
 const SAVE: &str = "save memory";
@@ -109,12 +117,14 @@ fn remove_parts(memory: &MemoryRef) -> Driven<()> {
         .try_for_each(|suffix| remove(&beside(memory, suffix)))
 }
 
-/// QEMU's `exec:` address that writes `memory`.
+/// QEMU's `exec:` address that writes `memory`, or drops what it cannot write.
 fn writer(memory: &MemoryRef) -> Driven<String> {
     let part = quoted(&beside(memory, ".part"))?;
     let (whole, broken) = (quoted(&beside(memory, ".whole"))?, quoted(&beside(memory, ".broken"))?);
+    // `true`, not `:`: a failed redirection of a special built-in would end the shell, and with it QEMU's pipe.
     Ok(format!(
-        "exec:umask 077; if cat > {part}; then mv {part} {whole}; else : > {broken}; fi"
+        "exec:umask 077; if cat > {part}; then mv {part} {whole}; \
+         else rm -f {part}; true > {broken}; cat > /dev/null; fi"
     ))
 }
 
@@ -195,7 +205,9 @@ impl QemuMachine {
         memory: &MemoryRef,
     ) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
         let turn = self.blocks.turn(SAVE).await?;
-        let transaction = plan(&self.blocks, switch).await?;
+        let Some(transaction) = plan(&self.blocks, switch).await? else {
+            return self.begun_before(memory).await;
+        };
         if let MemorySave::Running(..) = state(&self.monitor).await? {
             return Err(DriverError::new(DriverErrorKind::Busy, SAVE, "a save is under way"));
         }
@@ -215,6 +227,7 @@ impl QemuMachine {
             MemoryMethod::Stopped
         };
         self.paused_before.store(!running, Ordering::SeqCst);
+        self.cancelled.store(false, Ordering::SeqCst);
         remove_parts(memory)?;
         remove(&memory.path)?;
         let window = Window {
@@ -234,14 +247,38 @@ impl QemuMachine {
         Ok((report, method, failure))
     }
 
+    /// All disks are switched already, by an earlier try that was interrupted. If its save had begun, that goes on. Else
+    /// the memory of that instant is gone: a later one does not fit to the disks and is not saved. (The interruption
+    /// may have left the vCPUs stopped; only the core knows whether they should run.)
+    async fn begun_before(&self, memory: &MemoryRef) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
+        let method = match is_background(&self.monitor).await? {
+            true => MemoryMethod::Background,
+            false => MemoryMethod::Stopped,
+        };
+        let begun = [".part", ".whole", ""]
+            .iter()
+            .any(|suffix| beside(memory, suffix).exists());
+        let failure = match state(&self.monitor).await? {
+            MemorySave::Running(..) | MemorySave::Completed if begun => None,
+            _ => Some("the disks were switched earlier; the memory of that instant is gone".to_owned()),
+        };
+        Ok((nothing_done(), method, failure))
+    }
+
     /// See [`stillpoint_engine::ports::Machine::finish_save`].
     pub(super) async fn end_save(&self, memory: &MemoryRef, progress: Progress<'_>) -> Driven<MemorySave> {
         let end = self.save_end(progress).await?;
         let background = is_background(&self.monitor).await?;
+        if background && matches!(end, MemorySave::Failed(_)) {
+            tracing::error!("a background save failed inside QEMU: the guest may hang until it is restarted");
+        }
         if end != MemorySave::None && !(background && end == MemorySave::Completed) {
             self.run_again().await?;
         }
         let end = match end {
+            MemorySave::Completed if self.cancelled.load(Ordering::SeqCst) => {
+                MemorySave::Failed("it was cancelled".to_owned())
+            }
             MemorySave::Completed if memory.path.exists() => MemorySave::Completed, // An earlier try got this far.
             MemorySave::Completed if whole_file(memory).await? => {
                 publish(memory).await?;
@@ -259,8 +296,13 @@ impl QemuMachine {
     /// See [`stillpoint_engine::ports::Machine::cancel_save`].
     pub(super) async fn stop_save(&self) -> Driven<()> {
         if let MemorySave::Running(..) = state(&self.monitor).await? {
-            self.monitor.run("cancel save", "migrate_cancel", json!({})).await?;
-            if matches!(self.save_end(&|_, _| ()).await?, MemorySave::Failed(_)) {
+            self.cancelled.store(true, Ordering::SeqCst);
+            let background = is_background(&self.monitor).await?;
+            if !background {
+                self.monitor.run("cancel save", "migrate_cancel", json!({})).await?;
+            }
+            self.save_end(&|_, _| ()).await?;
+            if !background {
                 self.run_again().await?;
             }
         }
@@ -297,8 +339,7 @@ impl QemuMachine {
 /// Stop, switch, begin to save. In a task of its own: a caller that goes away cannot leave the guest stopped.
 struct Window {
     qmp: std::sync::Arc<crate::qmp::Qmp>,
-    /// `None`: the disks are switched already.
-    transaction: Option<Value>,
+    transaction: Value,
     migrate: Value,
     running: bool,
     background: bool,
@@ -309,24 +350,28 @@ impl Window {
         let failed = |error| qmp_failed(SAVE, "window", error);
         let mut events = self.qmp.subscribe().map_err(failed)?;
         let begun = Instant::now();
-        if self.running {
-            self.qmp.run("stop", json!({})).await.map_err(failed)?;
+        if self.running
+            && let Err(error) = self.qmp.run("stop", json!({})).await
+        {
+            self.cont().await; // It may be executed late.
+            return Err(failed(error));
         }
+        crash_point(&["save", "stopped"]);
         let sent = Instant::now();
         let mut report = nothing_done();
-        if let Some(transaction) = &self.transaction {
-            if let Err(error) = self.qmp.run("transaction", transaction.clone()).await {
-                self.cont().await;
-                return Err(qmp_failed(SAVE, "transaction", error));
-            }
-            report.transaction_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Err(error) = self.qmp.run("transaction", self.transaction.clone()).await {
+            self.cont().await;
+            return Err(qmp_failed(SAVE, "transaction", error));
         }
+        report.transaction_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        crash_point(&["save", "switched"]);
         let mut failure = self
             .qmp
             .run("migrate", self.migrate.clone())
             .await
             .err()
             .map(|e| e.to_string());
+        crash_point(&["save", "saving"]);
         if failure.is_none() && self.background {
             failure = self
                 .wait_resumed(&mut events, begun + DEVICES_LIMIT)

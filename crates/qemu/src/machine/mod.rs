@@ -19,7 +19,10 @@ use crate::{
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use stillpoint_engine::ports::{
     BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
     MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
@@ -41,7 +44,9 @@ pub(crate) struct QemuMachine {
     blocks: Blocks,
     agent: Arc<Agent>,
     /// The vCPUs were stopped already when the save in course began.
-    paused_before: std::sync::atomic::AtomicBool,
+    paused_before: AtomicBool,
+    /// That save was cancelled: what it wrote is dropped, even if QEMU completed it.
+    cancelled: AtomicBool,
 }
 
 impl QemuMachine {
@@ -52,7 +57,8 @@ impl QemuMachine {
             blocks: Blocks::of_machine(Arc::clone(&monitor)),
             monitor,
             agent: Arc::new(Agent::new(run_dir.agent())),
-            paused_before: std::sync::atomic::AtomicBool::new(false),
+            paused_before: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
         }
     }
 

@@ -8,12 +8,11 @@
 //! Crash consistency: rename is atomic and the directory is synchronised before anyone relies on it. QEMU keeps the
 //! renamed file open; that is harmless.
 
-use crate::failure::io_failed;
+use crate::{failure::io_failed, qcow2::Header};
 use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -128,54 +127,91 @@ pub(super) async fn unmake(top: &ImageRef) -> Driven<()> {
     .await
 }
 
-/// The backing file's name in a qcow2 header (QEMU's `docs/interop/qcow2.txt`: magic, offset at byte 8, length at 16).
+/// The backing file's name in a qcow2 header.
 pub(super) async fn backing_name(image: &ImageRef) -> Driven<Option<String>> {
+    const OP: &str = "read backing name";
     let path = image.path.clone();
-    blocking(move || read_backing_name(&path)).await
+    blocking(move || {
+        let file = File::open(&path).map_err(|error| io_failed(OP, &path, error))?;
+        let header = Header::read(&file)
+            .map_err(|error| DriverError::new(DriverErrorKind::InvalidImage, OP, path.display()).caused_by(error))?;
+        Ok(header.backing_name)
+    })
+    .await
 }
 
-fn read_backing_name(path: &Path) -> Driven<Option<String>> {
-    const OP: &str = "read backing name";
-    const NAME_BYTES_MAX: u32 = 1023;
-    let damaged = || DriverError::new(DriverErrorKind::InvalidImage, OP, path.display());
-    let mut header = [0; 20];
-    let file = File::open(path).map_err(|e| io_failed(OP, path, e))?;
-    file.read_exact_at(&mut header, 0).map_err(|e| io_failed(OP, path, e))?;
-    let [
-        m0,
-        m1,
-        m2,
-        m3,
-        _,
-        _,
-        _,
-        _,
-        o0,
-        o1,
-        o2,
-        o3,
-        o4,
-        o5,
-        o6,
-        o7,
-        l0,
-        l1,
-        l2,
-        l3,
-    ] = header;
-    if [m0, m1, m2, m3] != *b"QFI\xfb" {
-        return Err(damaged());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stillpoint_types::{ImageFormat, ImageId};
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn image(dir: &tempfile::TempDir) -> ImageRef {
+        let image = ImageRef {
+            id: ImageId::fresh(),
+            format: ImageFormat::Cow,
+            path: dir.path().join("top.qcow2"),
+        };
+        fs::write(&image.path, "top").unwrap();
+        image
     }
-    let offset = u64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
-    let length = u32::from_be_bytes([l0, l1, l2, l3]);
-    if offset == 0 {
-        return Ok(None);
+
+    #[tokio::test]
+    async fn a_mark_is_made_and_taken_away_as_often_as_one_likes() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        for _ in 0..2 {
+            make_within(&top, SOON).await.unwrap();
+            ensure(&top).await.unwrap();
+            assert!(is_marked(&top).await.unwrap() && !top.path.exists());
+        }
+        for _ in 0..2 {
+            unmake(&top).await.unwrap();
+            assert!(!is_marked(&top).await.unwrap() && top.path.exists());
+        }
+        fs::remove_file(&top.path).unwrap();
+        ensure(&top).await.unwrap(); // unlinked after the merge
+        assert!(!is_marked(&top).await.unwrap());
     }
-    if length > NAME_BYTES_MAX {
-        return Err(damaged());
+
+    #[tokio::test]
+    async fn a_mark_that_failed_is_not_there_and_nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        fs::remove_file(&top.path).unwrap();
+        assert!(make_within(&top, SOON).await.is_err());
+        assert!(!is_marked(&top).await.unwrap());
+        fs::write(&top.path, "newer").unwrap();
+        fs::write(mark_path(&top), "older").unwrap();
+        let error = unmake(&top).await.unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&top.path).unwrap(), b"newer");
     }
-    let mut name = vec![0; length as usize];
-    file.read_exact_at(&mut name, offset)
-        .map_err(|e| io_failed(OP, path, e))?;
-    String::from_utf8(name).map(Some).map_err(|e| damaged().caused_by(e))
+
+    #[tokio::test]
+    async fn a_hostile_header_is_an_error_and_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = image(&dir);
+        let header = |offset: u64, length: u32| {
+            let mut bytes = b"QFI\xfb\0\0\0\x03".to_vec();
+            bytes.extend_from_slice(&offset.to_be_bytes());
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(b"base.qcow2");
+            bytes
+        };
+        for (bytes, expected) in [
+            (header(20, 10), Some(Some("base.qcow2"))),
+            (header(0, 10), Some(None)),
+            (header(20, 11), None),
+            (header(u64::MAX, 10), None),
+            (header(20, u32::MAX), None),
+            (b"QFI".to_vec(), None),
+            (vec![0; 4096], None),
+        ] {
+            fs::write(&top.path, bytes).unwrap();
+            let name = backing_name(&top).await.ok();
+            assert_eq!(name.as_ref().map(|name| name.as_deref()), expected);
+        }
+    }
 }

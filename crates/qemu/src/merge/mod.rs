@@ -31,6 +31,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Merge, Progress};
+use stillpoint_types::crash_point;
 use tokio::time::Instant;
 
 const OP: &str = "merge images";
@@ -106,6 +107,13 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
         match next(&seen) {
             Step::Settle => return settle(blocks, merge).await,
             Step::Unmark => mark::unmake(&merge.top).await?,
+            Step::Start if started => {
+                return Err(DriverError::new(
+                    DriverErrorKind::Protocol,
+                    OP,
+                    "the merge was cancelled",
+                ));
+            }
             Step::Start => {
                 start(blocks, merge).await?;
                 started = true;
@@ -116,6 +124,7 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
                 started = true;
             }
             Step::Dismiss(error) => {
+                crash_point(&["merge", "concluded"]);
                 dismiss(blocks, merge).await?;
                 // A failure that an earlier try left is no answer to this one: that tries again.
                 if let Some(text) = error.filter(|_| started) {
@@ -212,7 +221,9 @@ async fn start(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     if !merge.is_active() {
         arguments["backing-file"] = json!(base_name(merge)?);
     }
-    blocks.monitor.run(OP, "block-commit", arguments).await
+    blocks.monitor.run(OP, "block-commit", arguments).await?;
+    crash_point(&["merge", "running"]);
+    Ok(())
 }
 
 fn pair<'a>(observed: &'a Observed, merge: &Merge) -> Driven<(&'a crate::graph::Node, &'a crate::graph::Node)> {
@@ -268,17 +279,26 @@ async fn reach(blocks: &Blocks, merge: &Merge, states: &[&str]) -> Driven<Job> {
     }
 }
 
+/// Forgets the ended job; another one may have done it.
 async fn dismiss(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     let id = json!({"id": merge_job(merge.top.id)});
-    blocks.monitor.run(OP, "job-dismiss", id).await
+    let dismissed = blocks.monitor.run(OP, "job-dismiss", id).await;
+    match dismissed {
+        Err(_) if find_job(blocks, merge).await?.is_none() => Ok(()),
+        other => other,
+    }
 }
 
 /// Ends the job before its pivot.
 async fn abandon(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     let id = json!({"id": merge_job(merge.top.id)});
     blocks.monitor.run(OP, "job-cancel", id).await?;
-    reach(blocks, merge, &["concluded"]).await?;
-    dismiss(blocks, merge).await
+    match reach(blocks, merge, &["concluded"]).await {
+        // Who follows the job may have seen its end first.
+        Err(_) if find_job(blocks, merge).await?.is_none() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => dismiss(blocks, merge).await,
+    }
 }
 
 /// Runs the critical section in a task of its own: once begun it goes to its end, whatever becomes of the caller.
@@ -306,17 +326,20 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     transaction(blocks, carry_to_base(top, base, merge.base.id)).await?;
     let id = json!({"id": merge_job(merge.top.id)});
     if job.status == "ready" {
+        crash_point(&["merge", "ready"]);
         blocks.monitor.run(OP, "job-complete", id.clone()).await?;
         if reach(blocks, merge, &["pending", "concluded"]).await?.status == "concluded" {
             return Ok(()); // It failed on the way; the caller looks.
         }
     }
+    crash_point(&["merge", "pending"]);
     if merge.is_active()
         && let Err(error) = mark::make_within(&merge.top, HOLD_LIMIT).await
     {
         abandon(blocks, merge).await?;
         return Err(error);
     }
+    crash_point(&["merge", "marked"]);
     finalize(blocks, merge, id).await
 }
 
@@ -325,6 +348,7 @@ async fn finalize(blocks: &Blocks, merge: &Merge, id: Value) -> Driven<()> {
         Ok(qmp) => qmp.run("job-finalize", id).await,
         Err(error) => Err(error),
     };
+    crash_point(&["merge", "finalizing"]);
     let failed = match sent {
         Ok(()) => reach(blocks, merge, &["concluded"]).await?.error.is_some(),
         Err(QmpError::Refused { .. }) => true,

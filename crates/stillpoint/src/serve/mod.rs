@@ -48,10 +48,9 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
         .await
         .map_err(|error| {
-            let code = if error.kind == DriverErrorKind::Unsupported {
-                5
-            } else {
-                1
+            let code = match error.kind {
+                DriverErrorKind::NotFound | DriverErrorKind::Unsupported => 5,
+                _ => 1,
             };
             Failure::new(code, error.chain())
         })?;
