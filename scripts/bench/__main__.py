@@ -314,7 +314,7 @@ def main():
         if wanted("itself"):
             by_itself(place, daemon, pairs)
         arguments = "".join(f" {word}" for word in sys.argv[1:] if word not in (options.binary, options.guest, "--binary", "--guest"))
-        print(place.text(HEAD.format(arguments=arguments, machine=report.machine(root, versions, load))))
+        print(place.text(HEAD.format(arguments=arguments, machine=report.machine(root, options.binary, versions, load))))
         good = True
     except (Trouble, OSError, libvirt.libvirtError, subprocess.SubprocessError, http.client.HTTPException) as error:
         say(f"{type(error).__name__}: {error}; kept: {root}")
