@@ -176,6 +176,8 @@ def stop_and_save(twin, path):
     twin.qmp.call("transaction", actions)
     twin.qmp.call("migrate", {"uri": f"exec:cat > '{path}'"})
     twin.qmp.wait("the end of migration", lambda m: m.get("event") == "MIGRATION" and m["data"]["status"] == "completed", start)
+    # The event comes a moment before QEMU takes a cont.
+    wait_until("the end of finish-migrate", lambda: twin.qmp.call("query-status")["status"] != "finish-migrate", 0.001)
     twin.qmp.call("cont")
     return (twin.qmp.event("RESUME", start) - twin.qmp.event("STOP", start)) * 1e3
 

@@ -210,7 +210,7 @@ class Line:
 
     def read(self):
         rest = b""
-        while data := self.link.recv(65536):
+        while data := self.receive():
             now = time.perf_counter()
             *lines, rest = (rest + data).split(b"\n")
             with self.news:
@@ -218,6 +218,12 @@ class Line:
                     if line := line.strip(b"\r\xff"):
                         self.came.append((now, json.loads(line)))
                 self.news.notify_all()
+
+    def receive(self):
+        try:
+            return self.link.recv(65536)
+        except ConnectionResetError:
+            return b""  # QEMU was killed: who still waits runs into the deadline
 
     def wait(self, what, accept, start=0):
         """The first message from place `start` on that is accepted, and when it came."""
