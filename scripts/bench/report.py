@@ -57,7 +57,7 @@ def processor():
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} CPUs"
 
 
-def machine(root, libvirt_version, load):
+def machine(root, binary, libvirt_version, load):
     with open("/proc/meminfo", encoding="ascii") as file:
         memory = int(file.readline().split()[1]) // (1 << 20)
     file_system = first_line("stat", "-f", "-c", "%T", root)
@@ -66,6 +66,7 @@ def machine(root, libvirt_version, load):
     return "\n".join(
         [
             f"* Date: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC",
+            f"* Build: {os.path.basename(os.path.dirname(binary))}, sources at {first_line('git', 'describe', '--always', '--dirty')}",
             f"* Machine: {processor()}, {memory} GiB memory, {platform.system()} {platform.release()}",
             f"* Storage of all images on both sides: {file_system}, page cache on (no O_DIRECT)",
             f"* {first_line('qemu-system-x86_64', '--version')}; libvirt {libvirt_version}; guests under TCG, 1 vCPU",

@@ -13,6 +13,7 @@ use crate::{
     monitor::Monitor,
     names::{format_node, protocol_node},
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -90,19 +91,25 @@ impl Blocks {
     }
 
     pub(crate) async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
-        const OP: &str = "read disk size";
-        let observed = self.observe().await?;
-        let layers = observed.layers(disk).unwrap_or_default();
-        let active = layers
-            .last()
-            .ok_or_else(|| DriverError::new(DriverErrorKind::NotFound, OP, format!("disk {disk} has no chain")))?;
-        Ok(observed.needed(OP, *active)?.size_bytes())
+        active_size(&self.observe().await?, disk)
     }
 
-    pub(crate) async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
+    /// One look for all of them.
+    pub(crate) async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
         let observed = self.observe().await?;
-        let nodes = image_nodes(overlay, None, false)?;
-        self.add_image(&observed, "open overlay", overlay.id, nodes).await
+        disks.iter().map(|disk| active_size(&observed, *disk)).collect()
+    }
+
+    /// One look, then all at once: QEMU answers one client's commands in their order, and we do not wait in between.
+    pub(crate) async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
+        let observed = self.observe().await?;
+        let mut nodes = Vec::with_capacity(overlays.len());
+        for overlay in overlays {
+            nodes.push((overlay.id, image_nodes(overlay, None, false)?));
+        }
+        let add = |(image, nodes)| self.add_image(&observed, "open overlay", image, nodes);
+        // Not the first failure ends it: every call tidies up after itself.
+        join_all(nodes.into_iter().map(add)).await.into_iter().collect()
     }
 
     /// Adds what is missing of an image's two nodes; leaves nothing behind if it fails.
@@ -147,4 +154,13 @@ impl Blocks {
     pub(crate) async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
         merge::cancel(self, merge).await
     }
+}
+
+fn active_size(observed: &Observed, disk: DiskId) -> Driven<u64> {
+    const OP: &str = "read disk size";
+    let layers = observed.layers(disk).unwrap_or_default();
+    let active = layers
+        .last()
+        .ok_or_else(|| DriverError::new(DriverErrorKind::NotFound, OP, format!("disk {disk} has no chain")))?;
+    Ok(observed.needed(OP, *active)?.size_bytes())
 }

@@ -121,9 +121,19 @@ struct Inserted {
 
 /// Asks the monitor. `at_rest` has, for a storage daemon, the images of each disk as they were opened.
 pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<ImageId>)]>) -> Driven<Observed> {
-    let nodes: Vec<Node> = monitor
-        .call(OP, "query-named-block-nodes", json!({"flat": true}))
-        .await?;
+    let devices = async {
+        match at_rest {
+            Some(_) => Ok(Vec::new()), // A storage daemon has no devices, and no such command.
+            None => monitor.call::<Vec<BlockDevice>>(OP, "query-block", json!({})).await,
+        }
+    };
+    // Asked together: three answers for one wait.
+    let (nodes, graph, devices) = tokio::join!(
+        monitor.call::<Vec<Node>>(OP, "query-named-block-nodes", json!({"flat": true})),
+        monitor.call::<DebugGraph>(OP, "x-debug-query-block-graph", json!({})),
+        devices,
+    );
+    let (nodes, devices) = (nodes?, devices?);
     let mut observed = Observed::default();
     if nodes.iter().any(|node| node.children.is_some()) {
         for node in &nodes {
@@ -134,13 +144,13 @@ pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<Im
             observed.below.insert(node.name.clone(), below);
         }
     } else if !nodes.is_empty() {
-        observed.below = edges(monitor.call(OP, "x-debug-query-block-graph", json!({})).await?);
+        // Only here does it matter whether this QEMU has the command.
+        observed.below = edges(graph?);
     }
     observed.nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
     observed.roots = match at_rest {
         Some(disks) => observed.roots_at_rest(disks),
         None => {
-            let devices: Vec<BlockDevice> = monitor.call(OP, "query-block", json!({})).await?;
             let root = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?.node?));
             devices.into_iter().filter_map(root).collect()
         }

@@ -105,8 +105,16 @@ impl Endpoint for AtRest {
         self.blocks.disk_size(disk).await
     }
 
+    async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
+        self.blocks.disk_sizes(disks).await
+    }
+
     async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
-        self.blocks.open_overlay(overlay).await
+        self.open_overlays(std::slice::from_ref(overlay)).await
+    }
+
+    async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
+        self.blocks.open_overlays(overlays).await
     }
 
     async fn close_image(&self, image: ImageId) -> Driven<()> {

@@ -30,7 +30,7 @@ use crate::{
     journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
     limits,
     lock::{Entity, Wanted},
-    ports::{DriverErrorKind, Frozen, Machine, MemoryMethod, MemoryRef, MemorySave, Switch, SwitchDisk},
+    ports::{DriverErrorKind, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef, MemorySave, Switch, SwitchDisk},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,8 @@ use stillpoint_store::{
     vm,
 };
 use stillpoint_types::{
-    Caller, FaultCode, ImageFormat, ImageId, MemoryId, Need, SnapshotId, SnapshotType, VmId, VmStatus, now_micros,
+    Caller, DiskId, FaultCode, ImageFormat, ImageId, MemoryId, Need, SnapshotId, SnapshotType, VmId, VmStatus,
+    now_micros,
 };
 
 pub(crate) const KIND: &str = "snapshot_create";
@@ -402,6 +403,11 @@ impl Create {
         }
     }
 
+    fn ids_and_overlays(&self) -> (Vec<DiskId>, Vec<ImageRef>) {
+        let disks = self.params.disks.iter();
+        disks.map(|disk| (disk.disk, disk.overlay.clone())).unzip()
+    }
+
     fn died(&self) -> Fault {
         Fault::new(
             FaultCode::HostUnreachable,
@@ -435,8 +441,9 @@ impl Create {
                 }
                 return Err(self.died().into());
             };
-            for disk in &self.params.disks {
-                let size = machine.disk_size(disk.disk).await?;
+            let (ids, overlays) = self.ids_and_overlays();
+            let sizes = machine.disk_sizes(&ids).await?;
+            for (disk, size) in self.params.disks.iter().zip(sizes) {
                 if size != disk.size_bytes {
                     return Err(Fault::new(
                         FaultCode::ImageIllegal,
@@ -447,8 +454,8 @@ impl Create {
                     )
                     .into());
                 }
-                machine.open_overlay(&disk.overlay).await?;
             }
+            machine.open_overlays(&overlays).await?;
         }
         Ok(Done::nothing())
     }
@@ -610,9 +617,7 @@ impl Create {
             // What an earlier try left open is closed first, so that its bitmaps are stored.
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
             let endpoint = cx.engine.hypervisor.open_at_rest(cx.job.id, &chains).await?;
-            for disk in &self.params.disks {
-                endpoint.open_overlay(&disk.overlay).await?;
-            }
+            endpoint.open_overlays(&self.ids_and_overlays().1).await?;
             endpoint.switch(&self.plan(cx)).await?;
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
         }

@@ -76,10 +76,14 @@ impl QemuMachine {
 
     /// Ready to freeze, or why not. Done before the window, so that it costs the guest nothing.
     async fn freeze(&self, switch: &Switch) -> Driven<Freeze> {
-        if !switch.freeze || self.run_state().await? != RunState::Running {
+        if !switch.freeze {
             return Ok(Freeze::Not(Frozen::NotAsked));
         }
-        if !self.has_agent().await? {
+        let (state, has_agent) = tokio::join!(self.run_state(), self.has_agent());
+        if state? != RunState::Running {
+            return Ok(Freeze::Not(Frozen::NotAsked));
+        }
+        if !has_agent? {
             return Ok(Freeze::Not(Frozen::NoAgent));
         }
         match self.agent.sync(AGENT_SYNC_LIMIT.min(switch.freeze_limit)).await {
@@ -111,8 +115,16 @@ impl Endpoint for QemuMachine {
         self.blocks.disk_size(disk).await
     }
 
+    async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
+        self.blocks.disk_sizes(disks).await
+    }
+
     async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
-        self.blocks.open_overlay(overlay).await
+        self.open_overlays(std::slice::from_ref(overlay)).await
+    }
+
+    async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
+        self.blocks.open_overlays(overlays).await
     }
 
     async fn close_image(&self, image: ImageId) -> Driven<()> {
