@@ -45,6 +45,7 @@ pub(crate) enum What {
     Thawed,
     Recovered,
     GraphMismatch,
+    JobWaits,
 }
 
 impl What {
@@ -88,6 +89,7 @@ impl What {
             // Ours: oVirt has no code for these.
             Self::Recovered => (20001, Warning),
             Self::GraphMismatch => (20002, Alert),
+            Self::JobWaits => (20003, Alert),
         }
     }
 }

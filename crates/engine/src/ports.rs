@@ -415,6 +415,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Used when a crash fell between starting a process and recording it.
     async fn find(&self, vm: VmId) -> Driven<Option<ProcessRecord>>;
 
+    /// Ends the process of `vm` by SIGKILL, connected or not; returns when it is gone. None there is success.
+    async fn destroy(&self, vm: VmId) -> Driven<()>;
+
     /// The connected machine of `vm`; `None` when no process runs.
     fn machine(&self, vm: VmId) -> Option<Arc<dyn Machine>>;
 

@@ -356,6 +356,21 @@ impl Hypervisor for Qemu {
         Ok(process.map(|process| process.record().clone()))
     }
 
+    async fn destroy(&self, vm: VmId) -> Driven<()> {
+        const OP: &str = "end machine";
+        if let Some(process) = process::find(&self.inner.layout.vm(vm))? {
+            process.kill()?;
+            if !process.ended_within(self.inner.config.command_limit).await {
+                let text = format!(
+                    "process {} does not end even by SIGKILL: its storage hangs",
+                    process.record().pid
+                );
+                return Err(DriverError::new(DriverErrorKind::Timeout, OP, text));
+            }
+        }
+        Ok(())
+    }
+
     fn machine(&self, vm: VmId) -> Option<Arc<dyn Machine>> {
         self.inner.connected(vm).map(|machine| machine as Arc<dyn Machine>)
     }

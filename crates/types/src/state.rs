@@ -118,7 +118,7 @@ labels! {
         Done = "done",
         /// Every begun step undone: the world is as it was.
         Undone = "undone",
-        /// Failed after the pivot, or an undo failed: waits for `retry` at the next start or by an operator.
+        /// Nobody here can drive it on (its version is unknown): waits for the next start.
         Stuck = "stuck",
     }
 

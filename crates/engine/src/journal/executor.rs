@@ -1,7 +1,11 @@
 //! Drives jobs: one task per job; exclusion is by the lock rows, never by this task.
 
-use super::{Cx, Done, Saga, StepError, Undo, from_json};
-use crate::{engine::Inner, fault::Fault};
+use super::{Actor, Cx, Done, Saga, StepError, Undo, from_json};
+use crate::{
+    engine::Inner,
+    event::{Event, What},
+    fault::Fault,
+};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -16,8 +20,10 @@ use tokio::sync::watch;
 
 /// How long to wait before a step that could not be tried is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
-/// How often a step that failed after the pivot is tried before its job is left for the next start.
+/// How often a step that failed after the pivot is tried before that is told, and tried more seldom.
 const FORWARD_TRIES: u32 = 5;
+/// How long to wait between tries from then on.
+const RETRY_WAIT_LONG: Duration = Duration::from_secs(15);
 
 /// What the executor keeps in memory: nothing that a restart needs.
 #[derive(Debug)]
@@ -93,6 +99,7 @@ pub(crate) async fn resume(engine: &Arc<Inner>) -> Result<Vec<JobRow>, Fault> {
     let jobs = engine
         .store
         .write(|tx| -> Result<_, StoreError> {
+            // Left by a daemon that did not know the job's kind, or by a panic in its step.
             for stuck in job::stuck(tx)? {
                 let to = if stuck.pivot_reached {
                     JobState::Running
@@ -273,31 +280,50 @@ async fn finish(engine: &Inner, saga: Arc<dyn Saga>, row: JobRow, steps: &[StepR
         .await
 }
 
-/// Before the pivot the job unwinds; after it, it is tried again and then left for the next start.
+/// Before the pivot the job unwinds. After it there is no way but forward: the step is tried again for as long as it
+/// takes, seldom after a while, and the reason is told once.
 async fn failed(engine: &Inner, cx: &Cx, fault: Fault, failures: u32) -> Result<(), Fault> {
-    let (id, seq, pivot) = (cx.job.id, cx.step.seq, cx.job.pivot_reached);
-    if pivot && failures < FORWARD_TRIES {
-        pause(engine).await;
+    let (id, seq, row) = (cx.job.id, cx.step.seq, cx.job.clone());
+    if row.pivot_reached {
+        if failures == FORWARD_TRIES {
+            engine.store.write(move |tx| tell_waiting(tx, &row, &fault)).await?;
+        }
+        pause_for(
+            engine,
+            if failures < FORWARD_TRIES {
+                RETRY_WAIT
+            } else {
+                RETRY_WAIT_LONG
+            },
+        )
+        .await;
         return Ok(());
     }
     let write = move |tx: &stillpoint_store::Tx| -> Result<(), Fault> {
         let (now, text) = (now_micros(), super::to_json(&fault)?.to_string());
-        if pivot {
-            return Ok(job::set_state(
-                tx,
-                id,
-                &[JobState::Running],
-                JobState::Stuck,
-                Some(&text),
-                now,
-            )?);
-        }
         // One write: the step's failure and the job's turn.
         job::set_step(tx, id, seq, &[StepState::Started], StepState::Failed, None, now)?;
         let from = [JobState::Running, JobState::Queued];
         Ok(job::set_state(tx, id, &from, JobState::Unwinding, Some(&text), now)?)
     };
     engine.store.write(write).await
+}
+
+fn tell_waiting(tx: &stillpoint_store::Tx, row: &JobRow, fault: &Fault) -> Result<(), Fault> {
+    let text = format!(
+        "Job '{}' cannot go on and is tried again until it can: {}",
+        row.description, fault.text
+    );
+    let event = Event::new(What::JobWaits, text).by(&Actor::of_job(row));
+    match row
+        .vm
+        .map(|id| stillpoint_store::vm::get(tx, id))
+        .transpose()?
+        .flatten()
+    {
+        Some(vm) => event.vm(vm.project, vm.id, &vm.name).write(tx),
+        None => event.write(tx),
+    }
 }
 
 /// Takes back one step, or ends the unwinding. Returns whether there is more to do.
@@ -350,8 +376,12 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
 
 /// Waits a little, or until the daemon stops.
 async fn pause(engine: &Inner) {
+    pause_for(engine, RETRY_WAIT).await;
+}
+
+async fn pause_for(engine: &Inner, time: Duration) {
     tokio::select! {
-        () = tokio::time::sleep(RETRY_WAIT) => {}
+        () = tokio::time::sleep(time) => {}
         () = engine.stopping.cancelled() => {}
     }
 }

@@ -13,8 +13,8 @@
 //!    +-----------------------------> +------+  |   the undo finds that the effect has happened after all:
 //!    ^                                  |      |   forward again
 //!    +----------------------------------+      |
-//!    |  failed after the pivot: tried again, then
-//!    +--> stuck (tried again at the next start)
+//!    |  failed after the pivot: tried again until it can be done (event 20003 tells why it waits)
+//!    +--> running
 //! ```
 //!
 //! # Consistency

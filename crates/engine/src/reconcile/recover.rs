@@ -17,13 +17,16 @@ use crate::{
     ports::{DriverErrorKind, ProcessRecord, RunState},
     snapshot::create::may_have_frozen,
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use stillpoint_store::{
     Conn, disk, image, job,
     vm::{self, VmRow},
 };
 use stillpoint_types::{DiskId, ImageId, VmId, VmStatus, now_micros};
 use tokio::task::JoinSet;
+
+/// How long the start waits for machines to answer: most of the second in which a daemon is to be ready.
+const READY_LIMIT: Duration = Duration::from_millis(800);
 
 /// What was found of one VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +53,19 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<(), Fault> {
         let (engine, thaw, is_busy) = (Arc::clone(engine), frozen.contains(&row.id), busy.contains(&row.id));
         tasks.spawn(async move {
             let name = row.name.clone();
-            (one(&engine, row, thaw, is_busy).await, name)
+            if let Err(fault) = one(&engine, row, thaw, is_busy).await {
+                tracing::error!(vm = name, fault = fault.log_chain(), "a VM could not be looked at");
+            }
         });
     }
-    while let Some(done) = tasks.join_next().await {
-        if let (Err(fault), name) = done.map_err(Fault::internal)? {
-            tracing::error!(vm = name, fault = fault.log_chain(), "a VM could not be looked at");
-        }
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(READY_LIMIT, all).await.is_err() {
+        // One machine that does not answer must not keep the others waiting: its look goes on, and its jobs wait for it.
+        tracing::warn!(
+            machines = tasks.len(),
+            "machines do not answer yet; the daemon serves without waiting for them"
+        );
+        tasks.detach_all();
     }
     let jobs = executor::resume(engine).await?;
     let live: Vec<_> = jobs.iter().map(|row| row.id).collect();

@@ -17,6 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// How often machines that sent no event are asked.
 const ROUND: Duration = Duration::from_secs(5);
+/// How long a machine may take to answer before it is told as not responding.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) fn start(engine: &Arc<Inner>) {
     let (watcher, mut events) = (Arc::clone(engine), engine.hypervisor.events());
@@ -159,9 +161,9 @@ async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
             continue;
         }
         let found = match engine.hypervisor.machine(row.id) {
-            Some(machine) => match machine.run_state().await {
-                Ok(_) => Found::Connected,
-                Err(_) => Found::Silent,
+            Some(machine) => match tokio::time::timeout(ASK_LIMIT, machine.run_state()).await {
+                Ok(Ok(_)) => Found::Connected,
+                Ok(Err(_)) | Err(_) => Found::Silent,
             },
             None => recover::connect(engine, &row).await?,
         };

@@ -1,6 +1,7 @@
 //! Ends a VM's process, or asks its guest to.
 //!
-//! Stopping is allowed while a snapshot of the VM is being removed: the merge then goes on at rest. Nothing is written
+//! Stopping is allowed while a snapshot of the VM is being removed: the merge then goes on at rest. It is also allowed,
+//! whatever job holds the VM, when its QEMU does not answer: that job waits for QEMU to answer or to be gone. Nothing is written
 //! before the process is gone. While a command is ending a process ([`Ending`]), the exit is the command's to record; if
 //! it does not come to that, the next round of [`crate::reconcile::supervise`] does.
 
@@ -56,6 +57,8 @@ async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm,
             let found = access::vm(conn, &who, id, Need::Operate)?;
             match lock::holding_saga(conn, Entity::Vm(id))?.as_deref() {
                 None | Some(snapshot::delete::KIND | snapshot::delete::KIND_MERGE) => Ok(found),
+                // Its job waits for a QEMU that does not answer: ending it is the way out, and the job sees that.
+                Some(_) if found.row.status == VmStatus::NotResponding => Ok(found),
                 Some(_) => lock::expect_free(conn, Entity::Vm(id), &found.row.name).map(|()| found),
             }
         })
