@@ -150,7 +150,10 @@ impl Images for LocalImages {
             let (parent, name) = split(OP, &path)?;
             let directory = Directory::open(OP, parent)?;
             directory.unlink(OP, name)?;
-            directory.unlink(OP, &format!("{name}.part"))?;
+            // In this order: the writer outlives a killed QEMU, and without its part it has nothing to rename.
+            for suffix in crate::machine::MEMORY_PARTS {
+                directory.unlink(OP, &format!("{name}{suffix}"))?;
+            }
             directory.sync(OP)
         })
         .await
