@@ -179,8 +179,9 @@ impl Images for LocalImages {
         blocking(OP, move || {
             let (parent, name) = split(OP, &path)?;
             let directory = Directory::open(OP, parent)?;
-            // In this order: without `.part` the writer that a dead QEMU left cannot make a `.whole` any more.
-            for suffix in [".part", ".whole", ".broken", ""] {
+            directory.unlink(OP, name)?;
+            // In this order: the writer outlives a killed QEMU, and without its part it has nothing to rename.
+            for suffix in crate::machine::MEMORY_PARTS {
                 directory.unlink(OP, &format!("{name}{suffix}"))?;
             }
             directory.sync(OP)

@@ -143,6 +143,7 @@ impl Builder {
             listen: "127.0.0.1:0".to_owned(),
             url: String::new(),
             child: None,
+            is_kept: false,
             _turn: turn,
         };
         daemon.spawn()?;
@@ -158,6 +159,7 @@ pub struct Daemon {
     listen: String,
     url: String,
     child: Option<Child>,
+    is_kept: bool,
     _turn: Turn,
 }
 
@@ -319,6 +321,11 @@ impl Daemon {
             })?;
         }
         Ok(())
+    }
+
+    /// Keeps the directory when the daemon is dropped, as after a panic.
+    pub fn keep(&mut self) {
+        self.is_kept = true;
     }
 
     /// Sets or removes an environment variable of the daemon, from its next start on.
@@ -505,7 +512,7 @@ impl Drop for Daemon {
         if let Err(error) = gone {
             eprintln!("{error:#}");
         }
-        if std::thread::panicking()
+        if (self.is_kept || std::thread::panicking())
             && let Some(directory) = self.directory.take()
         {
             eprintln!(

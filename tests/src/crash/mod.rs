@@ -190,8 +190,9 @@ impl World {
     /// # Errors
     /// When nothing crashed, or anything is not as promised afterwards.
     pub fn crash(&mut self, case: &Case) -> Result<Outcome> {
-        let told = format!("{case}");
-        self.crash_inner(case).with_context(|| told)
+        self.crash_inner(case)
+            .inspect_err(|_| self.daemon.keep())
+            .with_context(|| case.to_string())
     }
 
     fn crash_inner(&mut self, case: &Case) -> Result<Outcome> {

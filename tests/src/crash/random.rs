@@ -118,6 +118,7 @@ impl World {
     /// When anything is not as promised afterwards; the error names the seed.
     pub fn crash_randomly(&mut self, random: Random) -> Result<Hits> {
         self.crash_randomly_inner(random)
+            .inspect_err(|_| self.daemon.keep())
             .with_context(|| format!("{random:?}; again: STILLPOINT_CRASH_SEED={}", random.seed))
     }
 

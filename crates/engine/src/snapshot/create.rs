@@ -43,12 +43,14 @@ use stillpoint_store::{
     vm,
 };
 use stillpoint_types::{
-    Caller, DiskId, FaultCode, ImageFormat, ImageId, MemoryId, Need, SnapshotId, SnapshotType, VmId, VmStatus,
+    Caller, DiskId, FaultCode, ImageFormat, ImageId, MemoryId, Micros, Need, SnapshotId, SnapshotType, VmId, VmStatus,
     now_micros,
 };
 
 pub(crate) const KIND: &str = "snapshot_create";
 const VERSION: u32 = 1;
+/// For how long a job that is being undone asks again for a thaw.
+const THAW_MAX: Micros = 60_000_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
@@ -641,13 +643,35 @@ impl Create {
             return Ok(if switched { Undo::Forward } else { Undo::Undone });
         };
         if self.params.freezes() {
-            machine.thaw().await.map_err(StepError::later)?;
+            self.ensure_thawed(cx, machine.as_ref()).await?;
         }
         if !self.params.disks.is_empty() && self.is_switched(machine.as_ref()).await? {
             return Ok(Undo::Forward);
         }
         self.run_again(machine.as_ref()).await.map_err(StepError::later)?;
         Ok(Undo::Undone)
+    }
+
+    /// Thaws. An agent that does not answer for [`THAW_MAX`] has most likely not frozen anything either, and a VM that
+    /// stayed locked would not help its guest: that is told then, and the undoing goes on.
+    async fn ensure_thawed(&self, cx: &Cx, machine: &dyn Machine) -> Result<(), StepError> {
+        let Err(error) = machine.thaw().await else {
+            return Ok(());
+        };
+        if now_micros() - cx.job.updated_at < THAW_MAX {
+            return Err(StepError::later(error));
+        }
+        let text = format!(
+            "The guest agent of VM '{}' does not confirm the thaw. Look whether its file systems are writable.",
+            self.params.name
+        );
+        let event = Event::new(What::ThawFailed, text).by(&cx.actor());
+        let event = event.vm(cx.job.project, self.params.vm, &self.params.name);
+        cx.engine
+            .store
+            .write(move |tx| -> Result<(), Fault> { event.write(tx) })
+            .await?;
+        Ok(())
     }
 
     /// Lets the guest run if it ran before we stopped it.
@@ -727,7 +751,11 @@ impl Create {
         };
         match outcome {
             Ok(MemorySave::Completed) => Ok(Saved::Yes),
-            Ok(MemorySave::Failed(why)) => Ok(Saved::Lost(why)),
+            Ok(MemorySave::Failed(why)) => {
+                // The answer may be about an earlier save: ours had not begun, and the guest stands still as we left it.
+                self.run_again(machine).await.map_err(StepError::later)?;
+                Ok(Saved::Lost(why))
+            }
             Ok(MemorySave::None | MemorySave::Running(..)) => {
                 self.run_again(machine).await.map_err(StepError::later)?;
                 Ok(Saved::Lost(

@@ -42,6 +42,8 @@ use stillpoint_engine::ports::{
 use stillpoint_types::crash_point;
 use tokio::{task::spawn_blocking, time::Instant};
 
+/// Suffixes of what a save has beside its file until it is published, in the order in which they are to be removed.
+pub(crate) const PARTS: [&str; 3] = [".part", ".whole", ".broken"];
 const SAVE: &str = "save memory";
 const LOAD: &str = "load memory";
 /// As fast as storage takes it: the default would limit the save to 128 MiB/s.
@@ -112,9 +114,7 @@ fn remove(path: &Path) -> Driven<()> {
 }
 
 fn remove_parts(memory: &MemoryRef) -> Driven<()> {
-    [".part", ".whole", ".broken"]
-        .iter()
-        .try_for_each(|suffix| remove(&beside(memory, suffix)))
+    PARTS.iter().try_for_each(|suffix| remove(&beside(memory, suffix)))
 }
 
 /// QEMU's `exec:` address that writes `memory`, or drops what it cannot write.

@@ -6,7 +6,7 @@
 pub(crate) mod command_line;
 mod memory;
 
-pub(crate) use memory::load;
+pub(crate) use memory::{PARTS as MEMORY_PARTS, load};
 
 use crate::{
     agent::{Agent, AgentError},
