@@ -10,7 +10,10 @@ Prints "ok NAME" per check and the count at the end; the first thing that does n
 import contextlib
 import glob
 import os
+import ssl
 import time
+import urllib.parse
+import urllib.request
 import uuid
 
 import ovirtsdk4 as sdk
@@ -75,6 +78,18 @@ def wait_gone(service):
     eventually("it to be gone", is_gone)
 
 
+def end_token(token):
+    """Logs a token out behind the back of the connection that uses it."""
+    trust = ssl.create_default_context(cafile=os.environ.get("STILLPOINT_CA"))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    )
+    form = urllib.parse.urlencode({"token": token, "scope": "ovirt-app-api"}).encode()
+    url = os.environ["STILLPOINT_URL"].rstrip("/") + "/ovirt-engine/services/sso-logout"
+    with opener.open(url, form, timeout=LONG) as answer:
+        assert answer.status == 200
+
+
 def check_connection(connection):
     with check("test() of the connection"):
         assert connection.test(raise_exception=True)
@@ -91,6 +106,11 @@ def check_connection(connection):
             pass
         else:
             raise AssertionError("was let in")
+    with check("a token that was ended elsewhere is renewed, and the request sent again"):
+        ended = connection.authenticate()
+        end_token(ended)
+        assert connection.system_service().clusters_service().list()
+        assert connection.authenticate() != ended
 
 
 def check_inventory(system):

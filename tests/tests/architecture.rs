@@ -224,7 +224,7 @@ fn nothing_is_left_to_be_done_later_and_no_machine_is_named() {
         "docker.+io",
         "ghcr.+io",
         "quay.+io",
-        "index.crates",
+        "index.+crates",
     ]
     .map(|host| host.replace('+', ""));
     let mut wrong = Vec::new();
