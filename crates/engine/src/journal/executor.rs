@@ -62,13 +62,31 @@ pub(crate) fn drive(engine: &Arc<Inner>, id: JobId, recovered: bool) {
         let inner = Arc::clone(&engine);
         let run = tokio::spawn(async move { run(&inner, id, recovered).await });
         match run.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                if let Err(fault) = follow_up(&engine).await {
+                    tracing::error!(job = %id, fault = fault.log_chain(), "jobs that this one left could not be begun");
+                }
+            }
             Ok(Err(fault)) => tracing::error!(job = %id, fault = fault.log_chain(), "a job cannot go on"),
             Err(panic) => tracing::error!(job = %id, %panic, "a job's step panicked"),
         }
         engine.journal.release(id);
         engine.tidy.notify_one();
     });
+}
+
+/// Drives jobs that nobody drives: the end of a job may have written another one.
+async fn follow_up(engine: &Arc<Inner>) -> Result<(), Fault> {
+    let left = engine
+        .store
+        .read(|conn: &stillpoint_store::Conn| -> Result<_, StoreError> { job::unfinished(conn) })
+        .await?;
+    if !engine.stopping.is_cancelled() {
+        for row in left {
+            drive(engine, row.id, true);
+        }
+    }
+    Ok(())
 }
 
 /// Drives on every unfinished job, after a restart.
