@@ -67,13 +67,14 @@ pub(crate) fn drive(engine: &Arc<Inner>, id: JobId, recovered: bool) {
         // A panic in a step must not take the job's claim with it: it is told, and the next start goes on.
         let inner = Arc::clone(&engine);
         let run = tokio::spawn(async move { run(&inner, id, recovered).await });
-        match run.await {
-            Ok(Ok(())) => {}
+        let ended = run.await;
+        engine.journal.release(id);
+        match ended {
+            // Only after a good end: a job that cannot go on must not be begun again at once, and for ever.
+            Ok(Ok(())) => follow(&engine).await,
             Ok(Err(fault)) => tracing::error!(job = %id, fault = fault.log_chain(), "a job cannot go on"),
             Err(panic) => tracing::error!(job = %id, %panic, "a job's step panicked"),
         }
-        engine.journal.release(id);
-        follow(&engine).await;
         engine.tidy.notify_one();
     });
 }
