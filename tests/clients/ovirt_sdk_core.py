@@ -302,13 +302,12 @@ def check_unknown(system, vm_service):
 
 def check_put(connection, vm, snapshot_id):
     with check("PUT of a snapshot is refused"):
-        answer = connection.send(
-            Request(
-                method="PUT",
-                path=f"/vms/{vm.id}/snapshots/{snapshot_id}",
-                body="<snapshot><description>changed</description></snapshot>",
-            )
+        request = Request(
+            method="PUT",
+            path=f"/vms/{vm.id}/snapshots/{snapshot_id}",
+            body="<snapshot><description>changed</description></snapshot>",
         )
+        answer = connection.wait(connection.send(request))
         assert answer.code == 405, f"{answer.code}: {answer.body}"
 
 

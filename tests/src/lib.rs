@@ -1,1 +1,11 @@
-//! System tests live in `tests/`; this library is empty.
+//! What several system tests share: a daemon with a little of everything in it. The tests themselves live in `tests/`.
+//!
+//! The guests made here have no kernel and blank disks: they sit in their firmware, cost next to nothing, and are enough
+//! wherever no guest has to do anything. Tests of data boot the real demo guest of the test kit instead.
+
+mod checks;
+pub mod crash;
+mod scene;
+
+pub use checks::Checks;
+pub use scene::{Scene, Things, only_id};

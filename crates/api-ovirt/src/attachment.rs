@@ -152,7 +152,6 @@ fn represent(base: &str, view: &AttachmentView) -> model::DiskAttachment {
         active: Some(view.active),
         bootable: Some(view.bootable),
         interface: Some(view.interface.to_string()),
-        pass_discard: Some(true),
         read_only: Some(view.read_only),
         uses_scsi_reservation: Some(false),
         ..promised(base, view.vm, view.disk.id)

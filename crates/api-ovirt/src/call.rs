@@ -57,6 +57,21 @@ pub(crate) struct Call {
     pub(crate) who: Caller,
 }
 
+impl Visit {
+    /// The path below the API's root, written as the route has it: no doubled slash, no parameter.
+    pub(crate) fn place(&self) -> String {
+        let mut given = self.given.iter();
+        let segments = self.route.pattern.split('/').map(|segment| {
+            if segment.starts_with('{') {
+                given.next().map_or("", String::as_str)
+            } else {
+                segment
+            }
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+}
+
 impl Call {
     /// The core.
     pub(crate) fn engine(&self) -> &Engine {

@@ -3,7 +3,7 @@
 use crate::{
     answer::Answer,
     call::{Call, body_id},
-    domain,
+    disk_snapshot, domain,
     fault::Refused,
     follow::{Follow, Known, known},
     house,
@@ -27,7 +27,8 @@ pub(crate) const FIELDS: &[&str] = &["name", "alias", "id", "description", "stat
 
 /// What can be followed from a disk.
 pub(crate) static FOLLOW: &[Known] = &[
-    known("storagedomains", &[]),
+    known("storagedomains", &[known("datacenters", &[])]),
+    known("disksnapshots", &[]),
     known("permissions", &[]),
     known("statistics", &[]),
 ];
@@ -236,10 +237,18 @@ pub(crate) fn no_member(text: &str, kind: &str) -> Refused {
 /// A disk with what shall be inlined.
 pub(crate) async fn show(call: &Call, view: &DiskView, follow: &Follow) -> Result<model::Disk, Refused> {
     let mut disk = represent(call.base(), view);
-    if follow.below("storagedomains").is_some() {
+    if let Some(below) = follow.below("storagedomains") {
         let house = call.house().await?;
         let domain = call.engine().domain(&call.who, view.domain).await?;
-        disk.storage_domains = Some(vec![domain::represent(call.base(), &house, &domain)]);
+        disk.storage_domains = Some(vec![domain::show(call.base(), &house, &domain, below)]);
+    }
+    if follow.below("disksnapshots").is_some() {
+        let images = call.engine().disk_snapshots(&call.who, view.id, false).await?;
+        let place = format!("{}/disks/{}", call.base(), view.id);
+        let shown = images
+            .iter()
+            .map(|image| disk_snapshot::represent(call.base(), &place, image));
+        disk.disk_snapshots = Some(shown.collect());
     }
     disk.permissions = follow.below("permissions").map(|_| Vec::new());
     disk.statistics = follow.below("statistics").map(|_| Vec::new());

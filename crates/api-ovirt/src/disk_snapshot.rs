@@ -12,7 +12,7 @@ use stillpoint_engine::{
     Fault,
     view::{DiskSnapshotView, Page},
 };
-use stillpoint_types::{DiskId, DomainId, ImageId};
+use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 impl Searchable for DiskSnapshotView {
@@ -105,7 +105,8 @@ fn include_active(call: &Call) -> bool {
     call.params().flag("include_active").unwrap_or(false)
 }
 
-fn represent(base: &str, place: &str, view: &DiskSnapshotView) -> model::DiskSnapshot {
+/// What an image looks like; `place` is the path of the disk or domain that shows it.
+pub(crate) fn represent(base: &str, place: &str, view: &DiskSnapshotView) -> model::DiskSnapshot {
     let href = |image: ImageId| format!("{place}/disksnapshots/{image}");
     let mut head = Header::new(view.image.to_string(), href(view.image));
     head.name = Some(view.alias.clone());
@@ -124,7 +125,8 @@ fn represent(base: &str, place: &str, view: &DiskSnapshotView) -> model::DiskSna
             actual_size: Some(view.actual_bytes),
             alias: Some(view.alias.clone()),
             provisioned_size: Some(view.size_bytes),
-            sparse: Some(true),
+            // Whether a raw base was written out in full is the disk's to say.
+            sparse: (view.format == ImageFormat::Cow).then_some(true),
             status: Some(if view.locked { "locked" } else { "ok" }.into()),
             snapshot,
             storage_domains: Some(vec![domain::reference(base, view.domain)]),

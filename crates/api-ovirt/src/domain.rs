@@ -5,6 +5,7 @@ use crate::{
     call::{Call, body_id},
     disk,
     fault::Refused,
+    follow::{Follow, Known, known},
     house,
 };
 use stillpoint_engine::{
@@ -14,20 +15,24 @@ use stillpoint_engine::{
 use stillpoint_types::{DiskId, DomainId};
 use stillpoint_wire::model::{self, Header, Identified};
 
+/// What can be followed from a storage domain.
+pub(crate) static FOLLOW: &[Known] = &[known("datacenters", &[])];
+
 /// Sub-collections of a storage domain that have nothing in them.
 pub(crate) const EMPTY: &[&str] = &["permissions", "templates", "vms"];
 
 /// `GET /storagedomains`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let shown = all(&call).await?;
+    let follow = call.follow(FOLLOW)?;
+    let shown = all(&call, &follow).await?;
     house::few(&call, shown)
 }
 
 /// `GET /storagedomains/{domain}`
 pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
-    call.follow(&[])?;
+    let follow = call.follow(FOLLOW)?;
     let view = call.engine().domain(&call.who, call.id(0)?).await?;
-    Ok(call.ok(&represent(call.base(), &call.house().await?, &view)))
+    Ok(call.ok(&show(call.base(), &call.house().await?, &view, &follow)))
 }
 
 /// `GET /storagedomains/{domain}/disks`
@@ -73,6 +78,7 @@ pub(crate) async fn nothing(call: Call) -> Result<Answer, Refused> {
 
 /// `GET /diskprofiles`: one a storage domain, without limits, with the domain's id.
 pub(crate) async fn profiles(call: Call) -> Result<Answer, Refused> {
+    call.follow(&[])?;
     let domains = call.engine().domains(&call.who).await?;
     house::few(
         &call,
@@ -87,10 +93,13 @@ pub(crate) async fn profile(call: Call) -> Result<Answer, Refused> {
 }
 
 /// All storage domains, as they look.
-pub(crate) async fn all(call: &Call) -> Result<Vec<model::StorageDomain>, Refused> {
+pub(crate) async fn all(call: &Call, follow: &Follow) -> Result<Vec<model::StorageDomain>, Refused> {
     let house = call.house().await?;
     let views = call.engine().domains(&call.who).await?;
-    Ok(views.iter().map(|view| represent(call.base(), &house, view)).collect())
+    Ok(views
+        .iter()
+        .map(|view| show(call.base(), &house, view, follow))
+        .collect())
 }
 
 /// The storage domain that a disk in a body names, by id or by name.
@@ -111,8 +120,17 @@ pub(crate) fn reference(base: &str, domain: DomainId) -> model::StorageDomain {
     model::StorageDomain::of(domain.to_string(), format!("{base}/storagedomains/{domain}"))
 }
 
+/// A storage domain with what shall be inlined.
+pub(crate) fn show(base: &str, house: &House, view: &DomainView, follow: &Follow) -> model::StorageDomain {
+    let mut domain = represent(base, house, view);
+    if follow.below("datacenters").is_some() {
+        domain.data_centers = Some(vec![house::data_center(base, house)]);
+    }
+    domain
+}
+
 /// What a storage domain looks like.
-pub(crate) fn represent(base: &str, house: &House, view: &DomainView) -> model::StorageDomain {
+fn represent(base: &str, house: &House, view: &DomainView) -> model::StorageDomain {
     let mut domain = reference(base, view.id);
     domain.head.name = Some(view.name.clone());
     domain.head.description = Some(String::new());
@@ -136,7 +154,6 @@ pub(crate) fn represent(base: &str, house: &House, view: &DomainView) -> model::
             kind: Some("localfs".into()),
         }),
         storage_format: Some("v5".into()),
-        supports_discard: Some(true),
         kind: Some("data".into()),
         used: Some(view.used_bytes),
         wipe_after_delete: Some(false),

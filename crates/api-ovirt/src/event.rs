@@ -4,17 +4,29 @@ use crate::{
     answer::Answer,
     call::Call,
     fault::Refused,
+    follow::{Follow, Known, known},
     list::{self, Key, Listing},
     search::Searchable,
+    user, vm,
+};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use stillpoint_engine::{
     Fault,
-    view::{EventView, Filter, Page},
+    view::{EventView, Filter, Page, VmView},
 };
+use stillpoint_types::{FaultCode, VmId};
 use stillpoint_wire::{
     Date,
-    model::{self, Header, Identified},
+    model::{self, Header},
 };
+
+/// VMs that are remembered while a list of events is written.
+const SEEN_MAX: usize = 256;
+
+static FOLLOW: &[Known] = &[known("vm", &[]), known("user", &[])];
 
 const FIELDS: &[&str] = &["correlation_id", "id", "message", "severity", "type"];
 
@@ -35,6 +47,36 @@ impl Searchable for EventView {
 
 struct Events {
     filter: Filter,
+    follow: Follow,
+    seen: Seen,
+}
+
+/// The VMs of events already shown, as they are now; `None`: gone. Events outlive the things that they tell of, and a
+/// reference to what is gone must lead nowhere.
+#[derive(Debug, Default)]
+struct Seen(Mutex<HashMap<VmId, Option<VmView>>>);
+
+impl Seen {
+    async fn vm(&self, call: &Call, id: VmId) -> Result<Option<VmView>, Refused> {
+        let known = self.lock().get(&id).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let view = match call.engine().vm(&call.who, id).await {
+            Ok(view) => Some(view),
+            Err(fault) if fault.code == FaultCode::NotFound => None,
+            Err(fault) => return Err(fault.into()),
+        };
+        let mut seen = self.lock();
+        if seen.len() < SEEN_MAX {
+            seen.insert(id, view.clone());
+        }
+        Ok(view)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<VmId, Option<VmView>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Listing for Events {
@@ -50,7 +92,7 @@ impl Listing for Events {
     }
 
     async fn show(&self, call: &Call, view: EventView) -> Result<model::Event, Refused> {
-        Ok(represent(call.base(), &view))
+        show(call, &view, &self.follow, &self.seen).await
     }
 }
 
@@ -59,48 +101,66 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
     let search = call.search(FIELDS)?;
     let events = Events {
         filter: Filter {
-            correlation_id: search
-                .only("correlation_id")
-                .filter(|id| !id.contains('*'))
-                .map(str::to_owned),
+            correlation_id: search.exactly("correlation_id").map(str::to_owned),
             from_index: call.params().number("from").filter(|from| *from > 0),
             ..Filter::default()
         },
+        follow: call.follow(FOLLOW)?,
+        seen: Seen::default(),
     };
     list::answer(call, events, search).await
 }
 
 /// `GET /events/{event}`
 pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW)?;
     let view = call.engine().event(&call.who, call.id(0)?).await?;
-    Ok(call.ok(&represent(call.base(), &view)))
+    Ok(call.ok(&show(&call, &view, &follow, &Seen::default()).await?))
 }
 
-fn represent(base: &str, view: &EventView) -> model::Event {
+async fn show(call: &Call, view: &EventView, follow: &Follow, seen: &Seen) -> Result<model::Event, Refused> {
+    let base = call.base();
     let mut head = Header::new(view.index.to_string(), format!("{base}/events/{}", view.index));
     head.description = Some(view.text.clone());
-    let user = view.user.as_ref().map(|(id, name)| {
-        let mut user = model::User::of(id.to_string(), format!("{base}/users/{id}"));
-        user.head.name = Some(name.clone());
-        Box::new(user)
-    });
-    let vm = view.vm.as_ref().map(|(id, name)| {
-        let mut vm = model::Vm::of(id.to_string(), format!("{base}/vms/{id}"));
-        vm.head.name = Some(name.clone());
-        Box::new(vm)
-    });
-    model::Event {
+    let vm = match &view.vm {
+        Some((id, name)) => Some(Box::new(shown_vm(call, *id, name, follow, seen).await?)),
+        None => None,
+    };
+    let user = match &view.user {
+        Some((id, _)) if follow.below("user").is_some() => Some(Box::new(user::whole(call, *id).await?)),
+        Some((id, name)) => {
+            let mut user = user::reference(call, *id);
+            user.head.name = Some(name.clone());
+            Some(Box::new(user))
+        }
+        None => None,
+    };
+    Ok(model::Event {
         head,
         code: i32::try_from(view.code).ok(),
         correlation_id: view.correlation_id.clone(),
         custom_id: Some(-1),
         flood_rate: Some(0),
         index: Some(view.index),
-        origin: Some("Stillpoint".into()),
+        origin: Some("oVirt".into()),
         severity: Some(view.severity.to_string()),
         time: Some(Date(view.at)),
         user,
         vm,
         ..model::Event::default()
+    })
+}
+
+async fn shown_vm(call: &Call, id: VmId, name: &str, follow: &Follow, seen: &Seen) -> Result<model::Vm, Refused> {
+    let mut reference = model::Vm::default();
+    reference.head.id = Some(id.to_string());
+    reference.head.name = Some(name.to_owned());
+    let Some(now) = seen.vm(call, id).await? else {
+        return Ok(reference);
+    };
+    if follow.below("vm").is_some() {
+        return Ok(vm::represent(call.base(), &call.house().await?, &now));
     }
+    reference.head.href = Some(format!("{}/vms/{id}", call.base()));
+    Ok(reference)
 }

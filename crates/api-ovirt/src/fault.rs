@@ -231,7 +231,7 @@ impl Refused {
         )
     }
 
-    /// 501: what the API has and this version does not do.
+    /// 400: what the API has and this version does not do.
     pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, FAILED, format!("[{}]", detail.into()))
     }

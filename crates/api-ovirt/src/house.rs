@@ -66,7 +66,6 @@ impl Searchable for Shown<'_> {
 
 /// Answers with those of a few items that the search finds.
 pub(crate) fn few<T: Wire + Identified>(call: &Call, items: Vec<T>) -> Result<Answer, Refused> {
-    call.follow(&[])?;
     let search = call.search(FIELDS)?;
     let mut items: Vec<T> = items
         .into_iter()
@@ -136,7 +135,8 @@ pub(crate) async fn get_data_center(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn data_center_clusters(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
     only(&call, &data_center(call.base(), &house))?;
-    few(&call, vec![cluster(call.base(), &house, &Follow::default())])
+    let follow = call.follow(FOLLOW_CLUSTER)?;
+    few(&call, vec![cluster(call.base(), &house, &follow)])
 }
 
 /// `GET /datacenters/{id}/networks`
@@ -150,14 +150,15 @@ pub(crate) async fn data_center_networks(call: Call) -> Result<Answer, Refused> 
 pub(crate) async fn data_center_domains(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
     only(&call, &data_center(call.base(), &house))?;
-    let domains = domain::all(&call).await?;
+    let domains = domain::all(&call, &call.follow(domain::FOLLOW)?).await?;
     few(&call, domains)
 }
 
 /// `GET /clusters`
 pub(crate) async fn clusters(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW_CLUSTER)?;
     let house = call.house().await?;
-    few(&call, vec![cluster(call.base(), &house, &Follow::default())])
+    few(&call, vec![cluster(call.base(), &house, &follow)])
 }
 
 /// `GET /clusters/{id}`
@@ -176,8 +177,9 @@ pub(crate) async fn cluster_networks(call: Call) -> Result<Answer, Refused> {
 
 /// `GET /hosts`
 pub(crate) async fn hosts(call: Call) -> Result<Answer, Refused> {
+    let follow = call.follow(FOLLOW_HOST)?;
     let house = call.house().await?;
-    few(&call, vec![host(call.base(), &house, &Follow::default())])
+    few(&call, vec![host(call.base(), &house, &follow)])
 }
 
 /// `GET /hosts/{id}`

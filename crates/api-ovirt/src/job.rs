@@ -7,6 +7,7 @@ use crate::{
     follow::{Follow, Known, known},
     list::{self, Key, Listing},
     search::Searchable,
+    user,
 };
 use stillpoint_engine::{
     Fault,
@@ -20,7 +21,7 @@ use stillpoint_wire::{
 
 const FIELDS: &[&str] = &["correlation_id", "id", "description", "status"];
 
-static FOLLOW: &[Known] = &[known("steps", &[])];
+static FOLLOW: &[Known] = &[known("steps", &[]), known("owner", &[])];
 
 impl Searchable for JobView {
     fn field(&self, name: &str) -> Option<String> {
@@ -63,11 +64,8 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
     let search = call.search(FIELDS)?;
     let jobs = Jobs {
         filter: Filter {
-            id: search.only("id").map(str::to_owned),
-            correlation_id: search
-                .only("correlation_id")
-                .filter(|id| !id.contains('*'))
-                .map(str::to_owned),
+            id: search.exactly("id").map(str::to_owned),
+            correlation_id: search.exactly("correlation_id").map(str::to_owned),
             ..Filter::default()
         },
         follow: call.follow(FOLLOW)?,
@@ -101,23 +99,7 @@ pub(crate) async fn step(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn creation(call: Call) -> Result<Answer, Refused> {
     let last = call.visit.given.len().saturating_sub(1);
     let view = call.engine().job(&call.who, call.id(last)?).await?;
-    let place = match &call.visit.given[..last] {
-        [vm, other] => call
-            .visit
-            .route
-            .pattern
-            .replacen("{vm}", vm, 1)
-            .replacen("{snapshot}", other, 1)
-            .replacen("{disk}", other, 1),
-        [one] => call
-            .visit
-            .route
-            .pattern
-            .replacen("{vm}", one, 1)
-            .replacen("{disk}", one, 1),
-        _ => String::new(),
-    };
-    let href = format!("{}{}", call.base(), place.replace("{job}", &view.id.to_string()));
+    let href = format!("{}{}", call.base(), call.visit.place());
     let failure = view.failure.as_deref();
     Ok(call.ok(&model::Creation {
         head: Header::new(view.id.to_string(), href),
@@ -134,9 +116,12 @@ pub(crate) async fn creation(call: Call) -> Result<Answer, Refused> {
 }
 
 async fn show(call: &Call, view: &JobView, follow: &Follow) -> Result<model::Job, Refused> {
-    let mut job = represent(call.base(), view);
+    let mut job = represent(call, view);
     if follow.below("steps").is_some() {
         job.steps = Some(shown_steps(call, view.id).await?);
+    }
+    if follow.below("owner").is_some() {
+        job.owner = Some(Box::new(user::whole(call, view.owner).await?));
     }
     Ok(job)
 }
@@ -154,7 +139,8 @@ fn run_status(status: RunStatus) -> &'static str {
     }
 }
 
-fn represent(base: &str, view: &JobView) -> model::Job {
+fn represent(call: &Call, view: &JobView) -> model::Job {
+    let base = call.base();
     let mut head = Header::new(view.id.to_string(), format!("{base}/jobs/{}", view.id));
     head.description = Some(view.description.clone());
     head.comment = view.failure.clone();
@@ -167,7 +153,7 @@ fn represent(base: &str, view: &JobView) -> model::Job {
         last_updated: Some(Date(view.updated_at)),
         start_time: Some(Date(view.started_at)),
         status: Some(run_status(view.status).into()),
-        owner: model::User::reference(view.owner.to_string(), format!("{base}/users/{}", view.owner)),
+        owner: Some(Box::new(user::reference(call, view.owner))),
         steps: None,
     }
 }

@@ -13,6 +13,8 @@
 mod answer;
 mod attachment;
 mod call;
+#[cfg(test)]
+mod cold;
 mod correlation;
 mod disk;
 mod disk_snapshot;
@@ -21,6 +23,8 @@ mod event;
 mod fault;
 mod follow;
 mod gzip;
+#[cfg(test)]
+mod hostile;
 mod house;
 mod job;
 mod list;
@@ -85,7 +89,8 @@ impl Api {
     }
 }
 
-/// The service: everything below `/ovirt-engine`. Answers 404 in its own form for what is not its.
+/// The service: everything below `/ovirt-engine`, however its slashes are doubled; 404 in its own form for all else. To be
+/// mounted as the fallback of whatever serves beside it.
 pub fn router(api: Api) -> axum::Router {
     axum::Router::new().fallback(move |request: axum::extract::Request| {
         let api = api.clone();

@@ -148,7 +148,6 @@ impl Out {
                 ("ovf:read-only", flag(disk.read_only)),
                 ("ovf:shareable", "false"),
                 ("ovf:boot", flag(disk.bootable)),
-                ("ovf:pass-discard", "true"),
                 ("ovf:disk-alias", &disk.alias),
                 ("ovf:disk-description", &disk.description),
                 ("ovf:wipe-after-delete", "false"),
@@ -584,7 +583,7 @@ mod tests {
         let hostile = "</Name><Evil a=\"1\"/>&lt;\u{1}]]> \u{fffe} ö <!-- ' \" &amp;";
         let document = written(&record(hostile));
         let expected = hostile.replace(['\u{1}', '\u{fffe}'], "\u{fffd}");
-        assert_eq!(texts(&document, "Name"), [expected.clone()]);
+        assert_eq!(texts(&document, "Name"), [expected.as_str()]);
         assert_eq!(texts(&document, "kernel_params"), [expected]);
         assert!(texts(&document, "Evil").is_empty());
     }

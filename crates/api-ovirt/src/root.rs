@@ -2,8 +2,6 @@
 
 use crate::{answer::Answer, call::Call, fault::Refused, house::ZERO, user};
 use http::{HeaderValue, header};
-use stillpoint_engine::view::{Filter, Page};
-use stillpoint_types::VmStatus;
 use stillpoint_wire::{
     Date,
     model::{self, Identified, Link},
@@ -82,7 +80,7 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
             root_tag: model::Tag::reference(ZERO, format!("{base}/tags/{ZERO}")),
         }),
         summary,
-        time: Some(Date(stillpoint_types::now_micros())),
+        time: Some(Date(call.engine().now())),
         authenticated_user: user(call.who.user),
         effective_user: user(call.who.user),
     };
@@ -127,36 +125,22 @@ fn link_header(public_url: &str, links: &[Link]) -> String {
     parts.join(",")
 }
 
-/// How much there is of each thing. Counts page by page: the core has no counts yet.
+/// How much there is of each thing.
 async fn summary(call: &Call) -> Result<model::ApiSummary, Refused> {
-    let item = |active: usize, total: usize| {
+    let item = |active: u64, total: u64| {
         Some(model::ApiSummaryItem {
             active: i32::try_from(active).ok(),
             total: i32::try_from(total).ok(),
         })
     };
-    let domains = call.engine().domains(&call.who).await?.len();
+    let domains = u64::try_from(call.engine().domains(&call.who).await?.len()).unwrap_or(u64::MAX);
     let users = user::count(call).await?;
-    let (mut active, mut total) = (0, 0);
-    let mut page = Page {
-        after: None,
-        limit: 100,
-    };
-    loop {
-        let vms = call.engine().vms(&call.who, &Filter::default(), &page).await?;
-        total += vms.len();
-        active += vms.iter().filter(|vm| vm.status != VmStatus::Down).count();
-        let after = vms.last().map(|vm| (vm.config.name.clone(), vm.id.to_string()));
-        if after.is_none() || after == page.after {
-            break;
-        }
-        page.after = after;
-    }
+    let (vms, running) = call.engine().vm_counts(&call.who).await?;
     Ok(model::ApiSummary {
         hosts: item(1, 1),
         storage_domains: item(domains, domains),
         users: item(users, users),
-        vms: item(active, total),
+        vms: item(running, vms),
     })
 }
 

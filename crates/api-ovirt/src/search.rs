@@ -100,6 +100,11 @@ impl Search {
         }
     }
 
+    /// As [`Self::only`], where the value is not a pattern.
+    pub(crate) fn exactly(&self, field: &str) -> Option<&str> {
+        self.only(field).filter(|value| !value.contains('*'))
+    }
+
     fn holds(&self, condition: &Condition, item: &impl Searchable) -> bool {
         match condition.field {
             Some(field) => {

@@ -16,7 +16,7 @@ use crate::{
     routes::ROUTES,
     sso::FORM_MAX,
 };
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
 use http_body_util::BodyExt as _;
@@ -67,6 +67,7 @@ async fn answer(
     let fault_encoding = encoding.as_ref().copied().unwrap_or(Encoding::Xml);
     let mut shape = Shape::Fault;
     let mut cookie = None;
+    let mut unread = !body.is_end_stream();
     let result = async {
         let (route, given, base) = lead(head, target)?;
         shape = route.shape;
@@ -90,6 +91,7 @@ async fn answer(
         match route.handler {
             Handler::Public(handler) => {
                 visit.body = read_body(&head.method, body, FORM_MAX).await?;
+                unread &= !has_body(&head.method);
                 handler(visit).await
             }
             Handler::Authorised(handler) => {
@@ -97,6 +99,7 @@ async fn answer(
                 let admitted = login::admit(&api.0.auth, secure, &head.headers).await?;
                 cookie = admitted.cookie;
                 visit.body = read_body(&head.method, body, BODY_MAX).await?;
+                unread &= !has_body(&head.method);
                 handler(Call {
                     visit,
                     who: admitted.caller,
@@ -113,6 +116,12 @@ async fn answer(
         Answer::refused(&refused, fault_encoding, shape)
     });
     answer.headers.extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    if unread {
+        // The connection cannot be used again with a body in it that nobody reads; a client that is not told would.
+        answer
+            .headers
+            .push((header::CONNECTION, HeaderValue::from_static("close")));
+    }
     answer
 }
 
@@ -148,9 +157,14 @@ fn check_version_header(headers: &HeaderMap) -> Result<(), Refused> {
     Err(Refused::version(version))
 }
 
+/// Whether a body of such a request is read at all.
+fn has_body(method: &Method) -> bool {
+    *method == Method::POST || *method == Method::PUT
+}
+
 /// The body of a request that has one, up to a limit. GET and DELETE have none, whatever their headers say.
 async fn read_body(method: &Method, body: Body, limit_bytes: usize) -> Result<Bytes, Refused> {
-    if *method != Method::POST && *method != Method::PUT {
+    if !has_body(method) {
         return Ok(Bytes::new());
     }
     let read = async {

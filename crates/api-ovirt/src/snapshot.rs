@@ -222,7 +222,7 @@ pub(crate) async fn show(call: &Call, view: &SnapshotView, follow: &Follow) -> R
             snapshot: Some(view.id),
             house: &house,
             generation: Some(record.generation),
-            now: stillpoint_types::now_micros(),
+            now: call.engine().now(),
         });
         snapshot.base.initialization = Some(ovf::initialization(document));
     }

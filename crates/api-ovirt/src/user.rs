@@ -54,10 +54,26 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     Ok(call.ok(&represent(call.base(), &view)))
 }
 
+/// A user as a member that refers to him; with a place only for those who may look there.
+pub(crate) fn reference(call: &Call, id: UserId) -> model::User {
+    let mut user = model::User::default();
+    user.head.id = Some(id.to_string());
+    if call.who.is_admin || call.who.user == id {
+        user.head.href = Some(format!("{}/users/{id}", call.base()));
+    }
+    user
+}
+
+/// A user as he looks, or a reference to one whom the caller may not see.
+pub(crate) async fn whole(call: &Call, id: UserId) -> Result<model::User, Refused> {
+    let view = call.auth().user(&call.who, id).await.map_err(login::refused)?;
+    Ok(view.map_or_else(|| reference(call, id), |view| represent(call.base(), &view)))
+}
+
 /// How many users the caller can see.
-pub(crate) async fn count(call: &Call) -> Result<usize, Refused> {
+pub(crate) async fn count(call: &Call) -> Result<u64, Refused> {
     let mut count = 0;
-    each_page(call, |page| count += page.len()).await?;
+    each_page(call, |page| count += u64::try_from(page.len()).unwrap_or(u64::MAX)).await?;
     Ok(count)
 }
 

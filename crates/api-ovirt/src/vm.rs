@@ -132,7 +132,7 @@ impl Listing for Vms {
 pub(crate) fn filter(search: &Search) -> Filter {
     Filter {
         name: search.only("name").map(str::to_owned),
-        id: search.only("id").map(str::to_owned),
+        id: search.exactly("id").map(str::to_owned),
         case_sensitive: search.case_sensitive,
         ..Filter::default()
     }
@@ -330,9 +330,7 @@ async fn show(call: &Call, house: &House, view: &VmView, follow: &Follow) -> Res
     if follow.below("template").is_some() {
         vm.template = Some(Box::new(house::blank_template(call.base(), house)));
     }
-    for (name, empty) in [("cdroms", &mut vm.cdroms)] {
-        *empty = follow.below(name).map(|_| Vec::new());
-    }
+    vm.cdroms = follow.below("cdroms").map(|_| Vec::new());
     vm.tags = follow.below("tags").map(|_| Vec::new());
     vm.permissions = follow.below("permissions").map(|_| Vec::new());
     vm.statistics = follow.below("statistics").map(|_| Vec::new());
@@ -364,7 +362,7 @@ async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, R
         snapshot: active,
         house,
         generation: None,
-        now: stillpoint_types::now_micros(),
+        now: call.engine().now(),
     }))
 }
 
@@ -387,7 +385,6 @@ pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
     model::Vm {
         creation_time: Some(Date(view.created_at)),
         cluster: model::Cluster::reference(cluster.as_str(), format!("{base}/clusters/{cluster}")),
-        has_illegal_images: Some(false),
         next_run_configuration_exists: Some(false),
         run_once: Some(false),
         start_time: view.started_at.map(Date),

@@ -16,7 +16,12 @@ use crate::{
     },
     vm,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
     Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId, VmId,
@@ -24,6 +29,9 @@ use stillpoint_types::{
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a process whose monitor closed may take to end before its job waits for it.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -76,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) tidy: Notify,
     /// Guests that may still be frozen.
     pub(crate) unthawed: reconcile::thaw::Unthawed,
+    /// VMs whose process a command is ending: it writes that itself.
+    pub(crate) ending: Mutex<HashSet<VmId>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -155,15 +165,22 @@ impl Inner {
         )
     }
 
-    /// After a lost connection: waits until the process is gone or connected again, within a deadline.
+    /// Whether a command is ending the VM's process.
+    pub(crate) fn is_ending(&self, id: VmId) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// After a lost connection: waits for the end of the process, within a deadline.
     pub(crate) async fn hypervisor_gone(&self, id: VmId) -> Result<(), journal::StepError> {
-        for _ in 0..50 {
-            if self.hypervisor.find(id).await?.is_none() {
-                return Ok(());
+        // Subscribed before the first look, so that an end in between is not missed.
+        let mut events = self.hypervisor.events();
+        let deadline = tokio::time::Instant::now() + GONE_LIMIT;
+        while self.hypervisor.find(id).await?.is_some() {
+            if tokio::time::timeout_at(deadline, events.recv()).await.is_err() {
+                return Err(journal::StepError::later(self.unreachable(&id.to_string())));
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(journal::StepError::later(self.unreachable(&id.to_string())))
+        Ok(())
     }
 }
 
@@ -202,6 +219,7 @@ impl Engine {
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
             unthawed: reconcile::thaw::Unthawed::default(),
+            ending: Mutex::default(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);

@@ -179,8 +179,10 @@ impl Images for LocalImages {
         blocking(OP, move || {
             let (parent, name) = split(OP, &path)?;
             let directory = Directory::open(OP, parent)?;
-            directory.unlink(OP, name)?;
-            directory.unlink(OP, &format!("{name}.part"))?;
+            // In this order: without `.part` the writer that a dead QEMU left cannot make a `.whole` any more.
+            for suffix in [".part", ".whole", ".broken", ""] {
+                directory.unlink(OP, &format!("{name}{suffix}"))?;
+            }
             directory.sync(OP)
         })
         .await

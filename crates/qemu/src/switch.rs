@@ -18,6 +18,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Frozen, Switch, SwitchDisk, SwitchReport};
+use stillpoint_types::crash_point;
 use tokio::time::Instant;
 
 pub(crate) const OP: &str = "switch disks";
@@ -163,6 +164,7 @@ async fn window(qmp: &Qmp, transaction: &Value, freeze: Freeze, limit: Duration)
             (frozen, Some(agent))
         }
     };
+    crash_point(&["switch", "frozen"]);
     let sent = Instant::now();
     let mut pending = qmp.send(command).await;
     let mut answer = match &mut pending {
@@ -170,6 +172,7 @@ async fn window(qmp: &Qmp, transaction: &Value, freeze: Freeze, limit: Duration)
         Err(error) => Err(error.clone()),
     };
     let transaction_us = micros(sent);
+    crash_point(&["switch", "switched"]);
     let (thawed, window_us) = match agent {
         None => (true, 0),
         // Even if the freeze failed: the guest may have frozen without an answer.

@@ -9,8 +9,9 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::{Api, Console, Turn, eventually};
 const START_MAX: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take.
 const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// User and group `nobody` of Debian.
+const NOBODY: u32 = 65534;
 
 /// Users that every daemon of a test knows: (name, password, role, project); admin has no single role.
 const USERS: [(&str, &str, &str, &str); 4] = [
@@ -77,6 +81,7 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     bootstrap: Option<String>,
+    unprivileged: bool,
 }
 
 impl Builder {
@@ -101,6 +106,13 @@ impl Builder {
         self
     }
 
+    /// Runs the daemon, and with it its guests, as an account without any right, also when the test is root.
+    #[must_use]
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = rustix::process::geteuid().is_root();
+        self
+    }
+
     /// Starts the daemon and waits until it is ready. Waits first for other real-guest tests of this process.
     ///
     /// # Errors
@@ -120,6 +132,11 @@ impl Builder {
             .open(&bootstrap)?;
         file.write_all(self.bootstrap.clone().unwrap_or_else(bootstrap_text).as_bytes())?;
         fs::create_dir(directory.path().join("data"))?;
+        if self.unprivileged {
+            for path in [directory.path(), &bootstrap, &directory.path().join("data")] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
         let mut daemon = Daemon {
             directory: Some(directory),
             builder: self,
@@ -240,7 +257,21 @@ impl Daemon {
     }
 
     fn spawn(&mut self) -> Result<()> {
-        let binary = binary()?;
+        let lines = self.launch()?;
+        self.await_ready(&lines)
+    }
+
+    /// Starts the process; returns its standard output.
+    fn launch(&mut self) -> Result<mpsc::Receiver<String>> {
+        let mut binary = binary()?;
+        if self.builder.unprivileged {
+            // The target directory may be closed to others.
+            let copy = self.root().join("stillpoint");
+            if !copy.exists() {
+                fs::copy(&binary, &copy).context("copying the binary")?;
+            }
+            binary = copy;
+        }
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let accel = std::env::var("STILLPOINT_TEST_ACCEL").unwrap_or_else(|_| "auto".to_owned());
         let mut command = Command::new(&binary);
@@ -256,11 +287,18 @@ impl Daemon {
         command.args(&self.builder.arguments).env("NO_COLOR", "1");
         command.envs(self.builder.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        if self.builder.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {}", binary.display()))?;
         let lines = read_lines(child.stdout.take().context("no standard output")?);
         self.child = Some(child);
+        Ok(lines)
+    }
+
+    fn await_ready(&mut self, lines: &mpsc::Receiver<String>) -> Result<()> {
         let line = loop {
             match lines.recv_timeout(START_MAX) {
                 Ok(line) if line.starts_with("stillpoint ready ") => break line,
@@ -281,6 +319,89 @@ impl Daemon {
             })?;
         }
         Ok(())
+    }
+
+    /// Sets or removes an environment variable of the daemon, from its next start on.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.builder.environment.retain(|(known, _)| known != name);
+        let pair = value.map(|value| (name.to_owned(), value.to_owned()));
+        self.builder.environment.extend(pair);
+    }
+
+    /// Waits until the daemon has ended by itself. [`Self::restart`] starts it again.
+    ///
+    /// # Errors
+    /// When it does not run, or not end in time.
+    pub fn wait_end(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("the daemon does not run")?;
+        let status = eventually(deadline, "the daemon to end by itself", || Ok(child.try_wait()?))?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// Starts a daemon that does not run and waits until it has ended by itself; whether it was ready does not matter.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not end in time.
+    pub fn restart_until_end(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        if self.child.is_some() {
+            bail!("the daemon runs already");
+        }
+        let _unread = self.launch()?;
+        self.wait_end(deadline)
+    }
+
+    /// Waits until the daemon has stopped itself, as by SIGSTOP.
+    ///
+    /// # Errors
+    /// When it does not run, or not stop in time.
+    pub fn wait_stopped(&mut self, deadline: Duration) -> Result<()> {
+        let pid = self.pid().context("the daemon does not run")?;
+        eventually(deadline, "the daemon to stop itself", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the daemon is gone")?;
+            // "pid (name) STATE ...": the name may hold anything, so it is read from its end.
+            let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+            match state {
+                Some("T") => Ok(Some(())),
+                Some("Z") => bail!("the daemon has ended"),
+                _ => Ok(None),
+            }
+        })
+    }
+
+    /// Lets a daemon go on that has stopped.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn go_on(&self) -> Result<()> {
+        signal(self.pid().context("the daemon does not run")?, Signal::CONT)
+    }
+
+    /// Kills all machines and storage daemons of this daemon as a crash does; returns how many there were.
+    ///
+    /// # Errors
+    /// When they cannot be killed.
+    pub fn kill_machines(&self) -> Result<usize> {
+        let machines = self.machines();
+        for pid in &machines {
+            signal(*pid, Signal::KILL)?;
+        }
+        eventually(Duration::from_secs(30), "the machines to be gone", || {
+            Ok((!self.machines().iter().any(|pid| machines.contains(pid))).then_some(()))
+        })?;
+        Ok(machines.len())
+    }
+
+    /// Ids of its machines and storage daemons.
+    #[must_use]
+    pub fn machines(&self) -> Vec<u32> {
+        let is_qemu = |pid: &u32| {
+            command_line(*pid)
+                .split(' ')
+                .next()
+                .is_some_and(|program| program.contains("qemu-"))
+        };
+        self.children().into_iter().filter(is_qemu).collect()
     }
 
     fn exit_code(&mut self) -> String {

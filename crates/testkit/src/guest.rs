@@ -123,6 +123,19 @@ impl Console {
             .collect()
     }
 
+    /// Removes the file, so that what a guest said that is down by now counts no more.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether any complete line contains `text`.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {

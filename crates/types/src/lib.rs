@@ -3,11 +3,13 @@
 //! Every other room speaks in these words. This room does no I/O, knows no dialect, no SQL and no QEMU.
 
 pub mod caller;
+pub mod crash;
 pub mod fault;
 pub mod id;
 pub mod state;
 
 pub use caller::{Access, Caller, Need};
+pub use crash::crash_point;
 pub use fault::FaultCode;
 pub use id::{DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, UserId, VmId};
 pub use state::{DiskInterface, ImageFormat, JobState, LockMode, Role, Severity, SnapshotType, StepState, VmStatus};

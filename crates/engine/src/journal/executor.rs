@@ -1,6 +1,6 @@
 //! Drives jobs: one task per job; exclusion is by the lock rows, never by this task.
 
-use super::{Cx, Done, Saga, StepError, Undo, crash, from_json};
+use super::{Cx, Done, Saga, StepError, Undo, from_json};
 use crate::{engine::Inner, fault::Fault};
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use stillpoint_store::{
     StoreError,
     job::{self, JobRow, StepRow},
 };
-use stillpoint_types::{JobId, JobState, StepState, now_micros};
+use stillpoint_types::{JobId, JobState, StepState, crash_point, now_micros};
 use tokio::sync::watch;
 
 /// How long to wait before a step that could not be tried is tried again.
@@ -67,8 +67,25 @@ pub(crate) fn drive(engine: &Arc<Inner>, id: JobId, recovered: bool) {
             Err(panic) => tracing::error!(job = %id, %panic, "a job's step panicked"),
         }
         engine.journal.release(id);
+        follow(&engine).await;
         engine.tidy.notify_one();
     });
+}
+
+/// Drives what the last transaction of a job has enqueued: only the rows know of it.
+///
+/// What somebody else has just written may be among it. That is safe: his own call finds the job claimed, and no first
+/// step makes a difference between begun and begun before.
+async fn follow(engine: &Arc<Inner>) {
+    if engine.stopping.is_cancelled() {
+        return;
+    }
+    match engine.store.read(job::unfinished).await {
+        Ok(jobs) => jobs.iter().for_each(|row| drive(engine, row.id, true)),
+        Err(error) => {
+            tracing::error!(%error, "jobs that another one left could not be read; the next end of one looks again");
+        }
+    }
 }
 
 /// Drives on every unfinished job, after a restart.
@@ -169,13 +186,13 @@ async fn forward(
         };
         engine.store.write(start).await?;
     }
-    crash::point(&cx.job.kind, &cx.step.name, "started");
+    crash_point(&[&cx.job.kind, &cx.step.name, "started"]);
     match saga.run(&cx).await {
         Ok(done) => {
-            crash::point(&cx.job.kind, &cx.step.name, "effect");
+            crash_point(&[&cx.job.kind, &cx.step.name, "effect"]);
             let is_last = steps.last().is_some_and(|last| last.seq == seq);
             record(engine, saga, &cx, done, is_last).await?;
-            crash::point(&cx.job.kind, &cx.step.name, "done");
+            crash_point(&[&cx.job.kind, &cx.step.name, "done"]);
             *failures = 0;
             Ok(true)
         }
@@ -308,7 +325,7 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
         recovered: true,
     };
     let (id, seq) = (row.id, step.seq);
-    crash::point(&row.kind, &step.name, "undo");
+    crash_point(&[&row.kind, &step.name, "undo"]);
     match saga.undo(&cx).await {
         Ok(undo) => {
             let from = [StepState::Started, StepState::Failed, StepState::Done];

@@ -28,7 +28,6 @@
 //! After a restart [`executor::Journal::resume`] drives every unfinished job on; [`Cx::recovered`] tells a step that its
 //! effect may or may not have happened, so that it looks at QEMU and at the images, not at its memory.
 
-pub(crate) mod crash;
 pub(crate) mod executor;
 
 use crate::{engine::Inner, fault::Fault, lock::Wanted};

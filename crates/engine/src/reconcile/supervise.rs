@@ -73,8 +73,11 @@ async fn seen(engine: &Arc<Inner>, event: MachineEvent, leaving: &mut HashSet<Vm
     }
 }
 
-/// The process ended: the VM is down. A job that is starting it writes that itself.
+/// The process ended: the VM is down. A job that is starting it, or a command that is ending it, writes that itself.
 async fn exited(engine: &Inner, id: VmId, expected: bool) -> Result<(), Fault> {
+    if engine.is_ending(id) {
+        return Ok(());
+    }
     engine
         .store
         .write(move |tx| -> Result<(), Fault> {
@@ -145,7 +148,7 @@ async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
         .read(|conn: &Conn| -> Result<_, Fault> { Ok(vm::with_process(conn)?) })
         .await?;
     for row in rows {
-        if row.status == VmStatus::PoweringUp {
+        if row.status == VmStatus::PoweringUp || engine.is_ending(row.id) {
             continue;
         }
         let found = match engine.hypervisor.machine(row.id) {

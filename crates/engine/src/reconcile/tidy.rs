@@ -109,7 +109,9 @@ async fn remove_files(engine: &Inner) -> Result<(), Fault> {
         .await?;
     for row in doomed {
         match engine.images.remove(&engine.image_ref(&row)).await {
-            Ok(()) => engine.store.write(move |tx| image::delete(tx, row.id)).await?,
+            Ok(()) => {
+                engine.store.write(move |tx| image::delete(tx, row.id)).await?;
+            }
             Err(error) => tracing::warn!(image = %row.id, error = error.chain(), "a leftover image file stays for now"),
         }
     }
@@ -119,10 +121,10 @@ async fn remove_files(engine: &Inner) -> Result<(), Fault> {
                 engine
                     .store
                     .write(move |tx| snapshot::delete_memory(tx, row.id))
-                    .await?
+                    .await?;
             }
             Err(error) => {
-                tracing::warn!(memory = %row.id, error = error.chain(), "a leftover memory file stays for now")
+                tracing::warn!(memory = %row.id, error = error.chain(), "a leftover memory file stays for now");
             }
         }
     }

@@ -421,7 +421,12 @@ impl Create {
             made.map_err(Fault::internal)??;
         }
         if self.params.live {
-            let machine = self.machine(cx).ok_or_else(|| self.died())?;
+            let Some(machine) = self.machine(cx) else {
+                if cx.engine.is_unreachable(self.params.vm).await? {
+                    return Err(StepError::later(cx.engine.unreachable(&self.params.name)));
+                }
+                return Err(self.died().into());
+            };
             for disk in &self.params.disks {
                 let size = machine.disk_size(disk.disk).await?;
                 if size != disk.size_bytes {

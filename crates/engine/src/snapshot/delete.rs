@@ -55,7 +55,7 @@ struct Params {
 }
 
 /// Arguments of a `merge` step.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Pair {
     disk: DiskId,
     base: ImageId,
@@ -112,6 +112,43 @@ pub(crate) fn enqueue_internal(tx: &Tx, actor: &Actor, vm: VmId, id: SnapshotId)
     Ok(())
 }
 
+/// The merges that removing a snapshot makes possible, through disks of this VM.
+fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)]) -> Result<Vec<NewStep>, Fault> {
+    let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, vm)?
+        .iter()
+        .map(|a| a.disk)
+        .collect();
+    let (mut steps, mut seen) = (Vec::new(), HashSet::new());
+    for (_, image) in held {
+        let mut tree = tree_of(tx, *image)?;
+        if !seen.insert(tree.nodes().keys().next().copied()) {
+            continue;
+        }
+        for (_, image) in held {
+            tree.forget_snapshot(*image);
+        }
+        for tidy in tree.plan() {
+            let Tidy::Merge { disk, base, top } = tidy else {
+                continue;
+            };
+            // A disk of another VM, or of none, is merged by `tidy`, which locks what that takes.
+            if mine.contains(&disk) {
+                let leaves = held.iter().find(|(_, image)| *image == base).map(|(disk, _)| *disk);
+                steps.push(merge_step(
+                    tx,
+                    Pair {
+                        disk,
+                        base,
+                        top,
+                        leaves,
+                    },
+                )?);
+            }
+        }
+    }
+    Ok(steps)
+}
+
 /// Plans the merges; a snapshot that needs none is removed at once.
 fn plan(
     tx: &Tx,
@@ -120,55 +157,20 @@ fn plan(
     id: SnapshotId,
     description: &str,
 ) -> Result<Option<stillpoint_types::JobId>, Fault> {
+    let (project, vm, name) = (found.row.project, found.row.id, &found.row.name);
     let held = snapshot::disks(tx, id)?;
-    let mut steps = Vec::new();
     let mut locks = vec![
-        Wanted::exclusive(Entity::Vm(found.row.id), &found.row.name),
+        Wanted::exclusive(Entity::Vm(vm), name),
         Wanted::exclusive(Entity::Snapshot(id), description),
     ];
-    let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, found.row.id)?
-        .iter()
-        .map(|a| a.disk)
-        .collect();
-    let mut done = HashSet::new();
-    for (disk, image) in &held {
-        let mut tree = tree_of(tx, *image)?;
-        if !done.insert(tree.nodes().keys().next().copied()) {
-            continue;
-        }
-        for (_, held) in &held {
-            tree.forget_snapshot(*held);
-        }
-        for tidy in tree.plan() {
-            let Tidy::Merge {
-                disk: through,
-                base,
-                top,
-            } = tidy
-            else {
-                continue;
-            };
-            // A disk of another VM, or of none, is merged by `tidy`, which locks what that takes.
-            if mine.contains(&through) {
-                let leaves = held.iter().find(|(_, image)| *image == base).map(|(disk, _)| *disk);
-                steps.push(merge_step(
-                    tx,
-                    Pair {
-                        disk: through,
-                        base,
-                        top,
-                        leaves,
-                    },
-                )?);
-            }
-        }
+    for (disk, _) in &held {
         let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
         locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
     }
     for lock in &locks {
         crate::lock::expect_free(tx, lock.entity, &lock.name)?;
     }
-    let (project, vm, name) = (found.row.project, found.row.id, &found.row.name);
+    let steps = merges(tx, vm, &held)?;
     if steps.is_empty() {
         snapshot::delete(tx, id)?;
         stillpoint_store::vm::touch(tx, vm)?;

@@ -175,15 +175,12 @@ fn overlays(
 ) -> Result<Vec<SwitchDisk>, Fault> {
     let mut disks = Vec::new();
     for (disk, id) in snapshot::disks(tx, row.id)? {
-        for attached in vm::attachments_of_disk(tx, disk)?
-            .iter()
-            .filter(|a| a.vm != found.row.id)
-        {
+        if let Some(other) = vm::attachments_of_disk(tx, disk)?.iter().find(|a| a.vm != found.row.id) {
             return Err(Fault::new(
                 FaultCode::DiskAttached,
                 format!(
                     "Cannot restore Snapshot. Disk {disk} is attached to VM {}; detach it there first.",
-                    attached.vm
+                    other.vm
                 ),
             ));
         }

@@ -330,8 +330,8 @@ fn checked_mac(given: &str) -> Result<String, Fault> {
         )
     };
     let parts: Vec<_> = given.split(':').collect();
-    let is_octet = |part: &&str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok() && !part.starts_with('+');
-    if parts.len() != 6 || !parts.iter().all(|part| is_octet(&part)) {
+    let is_octet = |part: &str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok() && !part.starts_with('+');
+    if parts.len() != 6 || !parts.iter().all(|part| is_octet(part)) {
         return Err(bad());
     }
     let first = parts

@@ -1,7 +1,8 @@
 //! Ends a VM's process, or asks its guest to.
 //!
 //! Stopping is allowed while a snapshot of the VM is being removed: the merge then goes on at rest. Nothing is written
-//! before the process is gone: an exit, wanted or not, is recorded by [`crate::reconcile::supervise`] and here alike.
+//! before the process is gone. While a command is ending a process ([`Ending`]), the exit is the command's to record; if
+//! it does not come to that, the next round of [`crate::reconcile::supervise`] does.
 
 use super::view::wrong_status;
 use crate::{
@@ -14,12 +15,38 @@ use crate::{
     lock::{self, Entity},
     snapshot,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 use stillpoint_store::{Conn, vm};
 use stillpoint_types::{Caller, Need, VmId, VmStatus, now_micros};
 
 /// How long QEMU may take to end by itself before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Says, while it lives, that the end of a VM's process is wanted.
+struct Ending<'a> {
+    engine: &'a Inner,
+    id: VmId,
+}
+
+impl<'a> Ending<'a> {
+    fn begin(engine: &'a Inner, id: VmId) -> Self {
+        engine.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Self { engine, id }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.engine
+            .ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+    }
+}
 
 async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
     let who = who.clone();
@@ -55,6 +82,7 @@ pub(crate) async fn stop(
         VmStatus::PoweringUp => return Err(wrong_status(&name, VmStatus::PoweringUp, "stopping it", "up")),
         _ => {}
     }
+    let _ending = Ending::begin(engine, id);
     if let Some(machine) = engine.hypervisor.machine(id) {
         machine.kill(QUIT_LIMIT).await?;
     } else if engine.is_unreachable(id).await? {

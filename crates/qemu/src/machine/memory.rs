@@ -39,6 +39,7 @@ use stillpoint_engine::ports::{
     Driven, DriverError, DriverErrorKind, Machine as _, MemoryMethod, MemoryRef, MemorySave, Progress, RunState,
     Switch, SwitchReport,
 };
+use stillpoint_types::crash_point;
 use tokio::{task::spawn_blocking, time::Instant};
 
 const SAVE: &str = "save memory";
@@ -355,6 +356,7 @@ impl Window {
             self.cont().await; // It may be executed late.
             return Err(failed(error));
         }
+        crash_point(&["save", "stopped"]);
         let sent = Instant::now();
         let mut report = nothing_done();
         if let Err(error) = self.qmp.run("transaction", self.transaction.clone()).await {
@@ -362,12 +364,14 @@ impl Window {
             return Err(qmp_failed(SAVE, "transaction", error));
         }
         report.transaction_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        crash_point(&["save", "switched"]);
         let mut failure = self
             .qmp
             .run("migrate", self.migrate.clone())
             .await
             .err()
             .map(|e| e.to_string());
+        crash_point(&["save", "saving"]);
         if failure.is_none() && self.background {
             failure = self
                 .wait_resumed(&mut events, begun + DEVICES_LIMIT)

@@ -8,12 +8,11 @@
 //! Crash consistency: rename is atomic and the directory is synchronised before anyone relies on it. QEMU keeps the
 //! renamed file open; that is harmless.
 
-use crate::failure::io_failed;
+use crate::{failure::io_failed, qcow2::Header};
 use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -128,56 +127,17 @@ pub(super) async fn unmake(top: &ImageRef) -> Driven<()> {
     .await
 }
 
-/// The backing file's name in a qcow2 header (QEMU's `docs/interop/qcow2.txt`: magic, offset at byte 8, length at 16).
+/// The backing file's name in a qcow2 header.
 pub(super) async fn backing_name(image: &ImageRef) -> Driven<Option<String>> {
-    let path = image.path.clone();
-    blocking(move || read_backing_name(&path)).await
-}
-
-fn read_backing_name(path: &Path) -> Driven<Option<String>> {
     const OP: &str = "read backing name";
-    const NAME_BYTES_MAX: u32 = 1023;
-    let damaged = || DriverError::new(DriverErrorKind::InvalidImage, OP, path.display());
-    let mut header = [0; 20];
-    let file = File::open(path).map_err(|e| io_failed(OP, path, e))?;
-    file.read_exact_at(&mut header, 0).map_err(|e| io_failed(OP, path, e))?;
-    let [
-        m0,
-        m1,
-        m2,
-        m3,
-        _,
-        _,
-        _,
-        _,
-        o0,
-        o1,
-        o2,
-        o3,
-        o4,
-        o5,
-        o6,
-        o7,
-        l0,
-        l1,
-        l2,
-        l3,
-    ] = header;
-    if [m0, m1, m2, m3] != *b"QFI\xfb" {
-        return Err(damaged());
-    }
-    let offset = u64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
-    let length = u32::from_be_bytes([l0, l1, l2, l3]);
-    if offset == 0 {
-        return Ok(None);
-    }
-    if length > NAME_BYTES_MAX {
-        return Err(damaged());
-    }
-    let mut name = vec![0; length as usize];
-    file.read_exact_at(&mut name, offset)
-        .map_err(|e| io_failed(OP, path, e))?;
-    String::from_utf8(name).map(Some).map_err(|e| damaged().caused_by(e))
+    let path = image.path.clone();
+    blocking(move || {
+        let file = File::open(&path).map_err(|error| io_failed(OP, &path, error))?;
+        let header = Header::read(&file)
+            .map_err(|error| DriverError::new(DriverErrorKind::InvalidImage, OP, path.display()).caused_by(error))?;
+        Ok(header.backing_name)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Merge, Progress};
+use stillpoint_types::crash_point;
 use tokio::time::Instant;
 
 const OP: &str = "merge images";
@@ -123,6 +124,7 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
                 started = true;
             }
             Step::Dismiss(error) => {
+                crash_point(&["merge", "concluded"]);
                 dismiss(blocks, merge).await?;
                 // A failure that an earlier try left is no answer to this one: that tries again.
                 if let Some(text) = error.filter(|_| started) {
@@ -219,7 +221,9 @@ async fn start(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     if !merge.is_active() {
         arguments["backing-file"] = json!(base_name(merge)?);
     }
-    blocks.monitor.run(OP, "block-commit", arguments).await
+    blocks.monitor.run(OP, "block-commit", arguments).await?;
+    crash_point(&["merge", "running"]);
+    Ok(())
 }
 
 fn pair<'a>(observed: &'a Observed, merge: &Merge) -> Driven<(&'a crate::graph::Node, &'a crate::graph::Node)> {
@@ -322,17 +326,20 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     transaction(blocks, carry_to_base(top, base, merge.base.id)).await?;
     let id = json!({"id": merge_job(merge.top.id)});
     if job.status == "ready" {
+        crash_point(&["merge", "ready"]);
         blocks.monitor.run(OP, "job-complete", id.clone()).await?;
         if reach(blocks, merge, &["pending", "concluded"]).await?.status == "concluded" {
             return Ok(()); // It failed on the way; the caller looks.
         }
     }
+    crash_point(&["merge", "pending"]);
     if merge.is_active()
         && let Err(error) = mark::make_within(&merge.top, HOLD_LIMIT).await
     {
         abandon(blocks, merge).await?;
         return Err(error);
     }
+    crash_point(&["merge", "marked"]);
     finalize(blocks, merge, id).await
 }
 
@@ -341,6 +348,7 @@ async fn finalize(blocks: &Blocks, merge: &Merge, id: Value) -> Driven<()> {
         Ok(qmp) => qmp.run("job-finalize", id).await,
         Err(error) => Err(error),
     };
+    crash_point(&["merge", "finalizing"]);
     let failed = match sent {
         Ok(()) => reach(blocks, merge, &["concluded"]).await?.error.is_some(),
         Err(QmpError::Refused { .. }) => true,

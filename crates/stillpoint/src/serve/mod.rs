@@ -48,9 +48,11 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
         .await
         .map_err(|error| {
-            // Not found: a program; not supported: what it or the host cannot do.
-            let is_host = matches!(error.kind, DriverErrorKind::NotFound | DriverErrorKind::Unsupported);
-            Failure::new(if is_host { 5 } else { 1 }, error.chain())
+            let code = match error.kind {
+                DriverErrorKind::NotFound | DriverErrorKind::Unsupported => 5,
+                _ => 1,
+            };
+            Failure::new(code, error.chain())
         })?;
     tracing::info!("{sentence}");
     let store = open_store(&config.data_dir).await?;
