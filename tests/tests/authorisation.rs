@@ -299,8 +299,9 @@ impl Stage {
         let mut ids = Vec::new();
         let mut given = Vec::new();
         for name in ["vm", "disk", "nic", "snapshot", "image", "job", "step"] {
-            ids.push(Uuid::new_v4().to_string());
-            given.push((name, ids.last().cloned().unwrap()));
+            let id = Uuid::new_v4().to_string();
+            given.push((name, id.clone()));
+            ids.push(id);
         }
         ids.push("987654321".into());
         given.push(("event", "987654321".into()));

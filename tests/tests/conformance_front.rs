@@ -65,6 +65,7 @@ fn is(found: Option<&str>, wanted: &str) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn tokens_are_given_refused_and_ended_as_the_sdks_expect() {
     let daemon = Daemon::builder().bootstrap(ODD_USERS).start().unwrap();
     let api = Api::anonymous(daemon.url());
@@ -376,6 +377,7 @@ fn requests_are_negotiated_and_led_as_clients_expect() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn versions_methods_and_paths_that_are_not_there_are_refused_by_name() {
     let scene = Scene::start().unwrap();
     scene.furnish(&scene.admin, "db").unwrap();
@@ -505,6 +507,7 @@ fn bodies_arrive_in_every_way_that_http_has() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn the_root_leads_to_everything() {
     let scene = Scene::start().unwrap();
     scene.furnish(&scene.admin, "db").unwrap();

@@ -41,6 +41,7 @@ fn expect_fault(api: &Api, path: &str, part: &str) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn lists_are_cut_and_searched_as_clients_ask() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -242,6 +243,7 @@ fn is_date(text: &str) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn things_are_written_as_the_readers_of_the_sdks_expect() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -350,6 +352,7 @@ fn things_are_written_as_the_readers_of_the_sdks_expect() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn bodies_are_read_generously_and_refused_by_name() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;

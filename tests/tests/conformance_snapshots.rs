@@ -85,6 +85,7 @@ fn disk_ids(api: &Api, snapshot: &str) -> Result<Vec<String>> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn a_snapshot_is_taken_as_clients_expect() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -191,6 +192,7 @@ fn a_snapshot_is_taken_as_clients_expect() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn a_snapshot_holds_the_disks_that_were_chosen_and_refuses_a_wrong_choice() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -269,6 +271,7 @@ fn a_snapshot_holds_the_disks_that_were_chosen_and_refuses_a_wrong_choice() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn memory_belongs_to_a_snapshot_of_a_running_vm_unless_refused() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -357,6 +360,7 @@ fn memory_belongs_to_a_snapshot_of_a_running_vm_unless_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn snapshots_are_shown_as_clients_expect() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -464,6 +468,7 @@ fn through_disk(scene: &Scene, disk: &str, command: &str) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn restoring_and_removing_bring_back_and_keep_the_content() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -549,6 +554,7 @@ fn restoring_and_removing_bring_back_and_keep_the_content() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn jobs_and_events_tell_of_every_operation_once() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;

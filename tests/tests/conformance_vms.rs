@@ -43,6 +43,7 @@ fn gone(api: &Api, path: &str) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn vms_are_shown_and_driven_as_clients_expect() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -186,6 +187,7 @@ fn the_surroundings_are_there_to_be_found() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn disks_are_made_changed_and_removed_as_clients_expect() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
@@ -384,6 +386,7 @@ fn below<'a>(xml: &'a Xml, name: &str) -> Vec<&'a Xml> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
 fn the_ovf_document_holds_what_restore_tools_need() {
     let scene = Scene::start().unwrap();
     let api = &scene.admin;
