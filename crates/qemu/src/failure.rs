@@ -5,6 +5,7 @@ use std::{io, path::Path};
 use stillpoint_engine::ports::{DriverError, DriverErrorKind};
 
 /// An I/O error on a path.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives, and its end")]
 pub(crate) fn io_failed(op: &'static str, path: &Path, error: io::Error) -> DriverError {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => DriverErrorKind::NotFound,
@@ -18,6 +19,7 @@ pub(crate) fn io_failed(op: &'static str, path: &Path, error: io::Error) -> Driv
 }
 
 /// A monitor command that did not do what it should.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives, and its end")]
 pub(crate) fn qmp_failed(op: &'static str, context: impl std::fmt::Display, error: QmpError) -> DriverError {
     let kind = match &error {
         QmpError::Refused { class, text } => kind_of_text(class, text),

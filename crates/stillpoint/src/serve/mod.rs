@@ -77,7 +77,8 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
 
-    println!("stillpoint ready {url}");
+    // The one line on standard output, which whoever started the daemon waits for.
+    writeln!(std::io::stdout(), "stillpoint ready {url}")?;
     std::io::stdout().flush()?;
     tracing::info!(url, "ready");
     listen::serve(listener, certificate.map(|c| c.server), router, stopping, STOP_LIMIT).await;
