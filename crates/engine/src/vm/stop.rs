@@ -88,8 +88,8 @@ pub(crate) async fn stop(
     let _ending = Ending::begin(engine, id);
     if let Some(machine) = engine.hypervisor.machine(id) {
         machine.kill(QUIT_LIMIT).await?;
-    } else if engine.is_unreachable(id).await? {
-        return Err(engine.unreachable(&name));
+    } else {
+        engine.hypervisor.destroy(id).await?;
     }
     engine
         .store
