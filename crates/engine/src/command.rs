@@ -3,14 +3,15 @@
 //! | command | file | locks | VM states |
 //! |---|---|---|---|
 //! | `CreateVm`, `UpdateVm`, `AddNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
-//! | `DeleteVm` | `vm/delete.rs` | VM, its disks | down, suspended |
+//! | `DeleteVm` | `vm/configure.rs` | none held over time | down, suspended |
 //! | `StartVm` | `vm/start.rs` | VM | down, suspended, paused |
-//! | `StopVm` | `vm/stop.rs` | VM | any with a process |
+//! | `StopVm` | `vm/stop.rs` | none held over time | any with a process, suspended |
 //! | `ShutdownVm` | `vm/stop.rs` | none held over time | up |
-//! | `CreateDisk`, `AdoptDisk` | `disk/create.rs` | the disk | - |
-//! | `DeleteDisk` | `disk/delete.rs` | the disk | not attached to a running VM |
+//! | `CreateDisk` | `disk/create.rs` | the disk, the VM that it is attached to | - |
+//! | `AdoptDisk` | `disk/adopt.rs` | none held over time | - |
+//! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
-//! | `CreateSnapshot` | `snapshot/create.rs` | VM, snapshot, its disks | up, paused, down |
+//! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
 //! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
 

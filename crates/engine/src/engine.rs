@@ -46,8 +46,6 @@ pub struct Options {
     pub freeze_limit: Duration,
     /// Longest time that saving a memory may take.
     pub memory_limit: Duration,
-    /// How long after an ACPI shutdown a guest that still runs is reported.
-    pub shutdown_limit: Duration,
     /// How long ended jobs stay readable: those that ended well, those that failed.
     pub job_keep: (Duration, Duration),
 }
@@ -63,7 +61,6 @@ impl Options {
             // The promise is 10 s from freeze to thaw (product promise 1); the thaw needs its share of it.
             freeze_limit: Duration::from_secs(8),
             memory_limit: Duration::from_secs(30 * 60),
-            shutdown_limit: Duration::from_secs(5 * 60),
             job_keep: (Duration::from_secs(10 * 60), Duration::from_secs(60 * 60)),
         }
     }
