@@ -4,7 +4,13 @@ mod rig;
 
 use rig::*;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use stillpoint_engine::ports::*;
 use stillpoint_qemu::qmp::Qmp;
 
@@ -31,9 +37,14 @@ struct Story {
     record: ProcessRecord,
     machine: Option<Arc<dyn Machine>>,
     monitor: Qmp,
+    /// Bytes beyond the patterns in the active layer: see [`BALLAST`].
+    ballast: AtomicU64,
 }
 
 const PART: u64 = 6 * MIB;
+/// What keeps a merge of the active layer running: QEMU's mirror puts 16 MiB in flight before it first looks at its
+/// speed.
+const BALLAST: u64 = 32 * MIB;
 
 impl Story {
     async fn new(depth: usize) -> Self {
@@ -52,6 +63,7 @@ impl Story {
             record,
             machine,
             monitor,
+            ballast: AtomicU64::new(0),
         };
         story.fill().await;
         while story.layers.len() < depth {
@@ -123,9 +135,13 @@ impl Story {
         if matches!(phase, Phase::Nothing | Phase::Stale) {
             return;
         }
+        if phase == Phase::Running && merge.is_active() {
+            guest_write(&self.monitor, self.chain.disk, 9, SIZE - BALLAST, BALLAST).await;
+            self.ballast.store(BALLAST, Ordering::Relaxed);
+        }
         let mut commit = json!({"job-id": job, "device": node(self.layers.last().unwrap()), "top-node": node(top),
             "base-node": node(below), "auto-finalize": false, "auto-dismiss": false, "filter-node-name": job,
-            "speed": if phase == Phase::Running { MIB } else { 0 }});
+            "speed": if phase == Phase::Running { 8 * MIB } else { 0 }});
         if !merge.is_active() {
             commit["backing-file"] = json!(below.path.file_name().unwrap().to_str().unwrap());
         }
@@ -214,14 +230,14 @@ impl Story {
         assert_eq!(graph.foreign, Vec::<String>::new());
         assert!(self.is_merged(base));
         assert_eq!(mark(&merge.top).exists(), merge.is_active());
-        let below = &merge.base;
+        let (below, ballast) = (&merge.base, self.ballast.load(Ordering::Relaxed));
         assert_eq!(
             dirty(&self.monitor, below, "cp1").await,
-            Some(PART * u64::try_from(base + 2).unwrap())
+            Some(PART * u64::try_from(base + 2).unwrap() + ballast)
         );
         assert_eq!(
             dirty(&self.monitor, below, &format!("cp{}", base + 2)).await,
-            Some(PART)
+            Some(PART + ballast)
         );
         let top = if merge.is_active() {
             below
