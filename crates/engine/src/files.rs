@@ -5,12 +5,16 @@
 //! header says now, and a guest would write into the wrong history. Headers only are read; nothing is written.
 
 use crate::{engine::Inner, fault::Fault};
+use futures_util::{StreamExt, TryStreamExt};
 use std::path::Path;
 use stillpoint_store::{
     disk,
     image::{self, ImageRow},
 };
 use stillpoint_types::{DiskId, FaultCode, ImageFormat};
+
+/// How many files are looked at at the same time.
+const AT_ONCE: usize = 16;
 
 /// Looks at all layers of all these disks.
 pub(crate) async fn expect_recorded(engine: &Inner, disks: Vec<DiskId>) -> Result<(), Fault> {
@@ -25,13 +29,17 @@ pub(crate) async fn expect_recorded(engine: &Inner, disks: Vec<DiskId>) -> Resul
             Ok(chains)
         })
         .await?;
-    for (alias, chain) in chains {
-        let bases = std::iter::once(None).chain(chain.iter().map(Some));
-        for (layer, base) in chain.iter().zip(bases) {
-            one(engine, &alias, layer, base).await?;
+    let mut looks = Vec::new();
+    for (alias, chain) in &chains {
+        let mut base = None;
+        for layer in chain {
+            looks.push(one(engine, alias, layer, base.replace(layer)));
         }
     }
-    Ok(())
+    futures_util::stream::iter(looks)
+        .buffered(AT_ONCE)
+        .try_for_each(|()| std::future::ready(Ok(())))
+        .await
 }
 
 async fn one(engine: &Inner, alias: &str, layer: &ImageRow, base: Option<&ImageRow>) -> Result<(), Fault> {

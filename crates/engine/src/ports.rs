@@ -548,27 +548,12 @@ pub trait Endpoint: Send + Sync + 'static {
     /// The graph as it is now.
     async fn graph(&self) -> Driven<BlockGraph>;
 
-    /// Virtual size of a disk's active node in bytes, as QEMU has it now.
-    async fn disk_size(&self, disk: DiskId) -> Driven<u64>;
+    /// Opens overlays' nodes, not yet used by any disk (`backing: null`). After a failure some may be open: close each.
+    async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()>;
 
-    /// The same for several disks, in their order; an endpoint may look once for all of them.
-    async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
-        let mut sizes = Vec::with_capacity(disks.len());
-        for disk in disks {
-            sizes.push(self.disk_size(*disk).await?);
-        }
-        Ok(sizes)
-    }
-
-    /// Opens an overlay's nodes, not yet used by any disk (`backing: null`).
-    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()>;
-
-    /// The same for several overlays. After a failure some may be open: close each.
-    async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
-        for overlay in overlays {
-            self.open_overlay(overlay).await?;
-        }
-        Ok(())
+    /// The same for one.
+    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
+        self.open_overlays(std::slice::from_ref(overlay)).await
     }
 
     /// Closes an image's nodes, if they are there and nothing uses them.

@@ -7,7 +7,7 @@
 //! that is dropped in the middle cannot leave a guest frozen or its writes held. `turn` keeps two of them apart.
 
 use crate::{
-    graph::{Observed, observe},
+    graph::{Observed, observe, observe_tops},
     machine::command_line::image_nodes,
     merge,
     monitor::Monitor,
@@ -78,6 +78,14 @@ impl Blocks {
         observe(&self.monitor, at_rest.as_deref()).await
     }
 
+    /// What a machine can be asked cheaply: see [`observe_tops`]. At rest there is no guest to spare.
+    pub(crate) async fn observe_tops(&self) -> Driven<Observed> {
+        match &self.at_rest {
+            None => observe_tops(&self.monitor).await,
+            Some(_) => self.observe().await,
+        }
+    }
+
     /// The right to be in a critical section.
     pub(crate) async fn turn(&self, op: &'static str) -> Driven<OwnedMutexGuard<()>> {
         let turn = Arc::clone(&self.turn).lock_owned();
@@ -90,26 +98,25 @@ impl Blocks {
         Ok(self.observe().await?.graph())
     }
 
-    pub(crate) async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
-        active_size(&self.observe().await?, disk)
-    }
-
-    /// One look for all of them.
-    pub(crate) async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
-        let observed = self.observe().await?;
-        disks.iter().map(|disk| active_size(&observed, *disk)).collect()
-    }
-
-    /// One look, then all at once: QEMU answers one client's commands in their order, and we do not wait in between.
+    /// All at once: QEMU answers one client's commands in their order, and we do not wait in between. Most often none of
+    /// them is open; only where that is not so is it looked what an earlier try has left.
     pub(crate) async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
-        let observed = self.observe().await?;
+        const OP: &str = "open overlay";
         let mut nodes = Vec::with_capacity(overlays.len());
         for overlay in overlays {
             nodes.push((overlay.id, image_nodes(overlay, None, false)?));
         }
-        let add = |(image, nodes)| self.add_image(&observed, "open overlay", image, nodes);
+        let add = |node: &Value| self.monitor.run(OP, "blockdev-add", node.clone());
+        let add_both = async |(image, [protocol, format]): (ImageId, [Value; 2])| {
+            let added = tokio::join!(add(&protocol), add(&format));
+            if added.0.is_ok() && added.1.is_ok() {
+                return Ok(());
+            }
+            let observed = self.observe().await?;
+            self.add_image(&observed, OP, image, [protocol, format]).await
+        };
         // Not the first failure ends it: every call tidies up after itself.
-        join_all(nodes.into_iter().map(add)).await.into_iter().collect()
+        join_all(nodes.into_iter().map(add_both)).await.into_iter().collect()
     }
 
     /// Adds what is missing of an image's two nodes; leaves nothing behind if it fails.
@@ -154,13 +161,4 @@ impl Blocks {
     pub(crate) async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
         merge::cancel(self, merge).await
     }
-}
-
-fn active_size(observed: &Observed, disk: DiskId) -> Driven<u64> {
-    const OP: &str = "read disk size";
-    let layers = observed.layers(disk).unwrap_or_default();
-    let active = layers
-        .last()
-        .ok_or_else(|| DriverError::new(DriverErrorKind::NotFound, OP, format!("disk {disk} has no chain")))?;
-    Ok(observed.needed(OP, *active)?.size_bytes())
 }

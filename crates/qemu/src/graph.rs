@@ -119,17 +119,46 @@ struct Inserted {
     node: Option<String>,
 }
 
+async fn nodes(monitor: &Monitor) -> Driven<Vec<Node>> {
+    let flat = json!({"flat": true});
+    monitor.call(OP, "query-named-block-nodes", flat).await
+}
+
+async fn devices(monitor: &Monitor) -> Driven<Vec<BlockDevice>> {
+    monitor.call(OP, "query-block", json!({})).await
+}
+
+fn by_name(nodes: Vec<Node>) -> HashMap<String, Node> {
+    nodes.into_iter().map(|node| (node.name.clone(), node)).collect()
+}
+
+fn roots(devices: Vec<BlockDevice>) -> Vec<(DiskId, String)> {
+    let root = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?.node?));
+    devices.into_iter().filter_map(root).collect()
+}
+
+/// Asks a machine for its nodes and for the topmost of each disk, but not which node stands on which: every command
+/// costs a guest that works about a millisecond of its main loop.
+pub(crate) async fn observe_tops(monitor: &Monitor) -> Driven<Observed> {
+    let (nodes, devices) = tokio::join!(nodes(monitor), devices(monitor));
+    Ok(Observed {
+        nodes: by_name(nodes?),
+        below: HashMap::new(),
+        roots: roots(devices?),
+    })
+}
+
 /// Asks the monitor. `at_rest` has, for a storage daemon, the images of each disk as they were opened.
 pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<ImageId>)]>) -> Driven<Observed> {
     let devices = async {
         match at_rest {
             Some(_) => Ok(Vec::new()), // A storage daemon has no devices, and no such command.
-            None => monitor.call::<Vec<BlockDevice>>(OP, "query-block", json!({})).await,
+            None => devices(monitor).await,
         }
     };
     // Asked together: three answers for one wait.
     let (nodes, graph, devices) = tokio::join!(
-        monitor.call::<Vec<Node>>(OP, "query-named-block-nodes", json!({"flat": true})),
+        nodes(monitor),
         monitor.call::<DebugGraph>(OP, "x-debug-query-block-graph", json!({})),
         devices,
     );
@@ -147,13 +176,10 @@ pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<Im
         // Only here does it matter whether this QEMU has the command.
         observed.below = edges(graph?);
     }
-    observed.nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    observed.nodes = by_name(nodes);
     observed.roots = match at_rest {
         Some(disks) => observed.roots_at_rest(disks),
-        None => {
-            let root = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?.node?));
-            devices.into_iter().filter_map(root).collect()
-        }
+        None => roots(devices),
     };
     Ok(observed)
 }
@@ -196,6 +222,14 @@ impl Observed {
     pub(crate) fn root(&self, disk: DiskId) -> Option<&str> {
         let root = self.roots.iter().find(|(of, _)| *of == disk);
         root.map(|(_, node)| node.as_str())
+    }
+
+    /// The image whose node is a disk's topmost: none if there is a filter above it, or no such disk.
+    pub(crate) fn active(&self, disk: DiskId) -> Option<ImageId> {
+        match node_role(self.root(disk)?) {
+            NodeRole::Format(image) => Some(image),
+            NodeRole::Protocol(_) | NodeRole::MergeFilter | NodeRole::Foreign => None,
+        }
     }
 
     /// The layers of a disk, base first.

@@ -18,7 +18,7 @@ use stillpoint_engine::ports::{
     BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Merge, Progress, Switch,
     SwitchReport,
 };
-use stillpoint_types::{DiskId, ImageId};
+use stillpoint_types::ImageId;
 
 /// Storing large bitmaps on slow storage takes its time.
 const QUIT_LIMIT: Duration = Duration::from_secs(120);
@@ -99,18 +99,6 @@ impl AtRest {
 impl Endpoint for AtRest {
     async fn graph(&self) -> Driven<BlockGraph> {
         self.blocks.graph().await
-    }
-
-    async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
-        self.blocks.disk_size(disk).await
-    }
-
-    async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
-        self.blocks.disk_sizes(disks).await
-    }
-
-    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
-        self.open_overlays(std::slice::from_ref(overlay)).await
     }
 
     async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {

@@ -282,7 +282,7 @@ async fn a_live_disk_can_be_looked_at_but_not_adopted() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = Gate::check(temp.path(), "busy.qcow2", None, &|_name| None);
         if matches!(&found, Err(refused) if refused.reason == Reason::InUse) {
@@ -492,7 +492,7 @@ impl Museum {
         let before = names(self.temp.path());
         let begun = Instant::now();
         let refused = self.check("brought.qcow2", None).expect_err(what);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
         assert_eq!(refused.reason, reason, "{what}: {refused}");
         assert!(
             refused.text.contains("brought.qcow2") && refused.text.contains(';'),
@@ -750,7 +750,7 @@ fn a_table_that_would_take_hours_to_walk_is_given_up_on_the_safe_side() {
     }
     let begun = Instant::now();
     assert!(qcow2::read(&bytes).unwrap().has_data);
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 proptest! {
@@ -775,7 +775,7 @@ proptest! {
         if let Ok(contents) = qcow2::read(&bytes) {
             prop_assert!(contents.header.size_bytes.is_multiple_of(512));
         }
-        prop_assert!(begun.elapsed() < Duration::from_secs(2));
+        prop_assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Guest {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait)
+        tokio::time::timeout(Duration::from_secs(180), wait)
             .await
             .expect("the guest does not tick")
     }
@@ -283,7 +283,7 @@ async fn a_frozen_guest_is_thawed_whatever_happens_to_the_caller() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), agent_is_up)
+    tokio::time::timeout(Duration::from_secs(180), agent_is_up)
         .await
         .unwrap();
     let (first, wanted) = guest.prepared_overlay().await;

@@ -117,7 +117,7 @@ impl Story {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
     }
 
     async fn tell(&self, command: &str, arguments: Value) {
@@ -213,7 +213,7 @@ impl Story {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     }
 
     async fn assert_merged(&self, base: usize) {
@@ -384,13 +384,13 @@ async fn a_merge_whose_qemu_dies_fails_at_once_as_disconnected() {
         panic!("it does not follow the job: {:?}", task.await);
     }
     story.kill().await;
-    let error = tokio::time::timeout(Duration::from_secs(2), task)
+    let error = tokio::time::timeout(Duration::from_secs(10), task)
         .await
         .unwrap()
         .unwrap()
         .unwrap_err();
     assert_eq!(error.kind, DriverErrorKind::Disconnected, "{}", error.chain());
-    let event = tokio::time::timeout(Duration::from_secs(2), exits.recv())
+    let event = tokio::time::timeout(Duration::from_secs(10), exits.recv())
         .await
         .unwrap()
         .unwrap();
@@ -493,7 +493,7 @@ async fn cancelling_ends_the_call_that_follows_the_merge_and_it_does_not_begin_a
     let following = tokio::spawn(async move { machine.merge(&merge, &ignore).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     story.machine().cancel_merge(&story.merge(0)).await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(5), following)
+    let ended = tokio::time::timeout(Duration::from_secs(30), following)
         .await
         .unwrap()
         .unwrap();

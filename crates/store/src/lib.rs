@@ -339,8 +339,9 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         });
     }
     sql.execute_batch(
+        // The writer moves the WAL itself, when nobody waits for it (see `writer`). A savepoint's journal is no file.
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
-         PRAGMA journal_size_limit = 67108864;",
+         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;",
     )
     .map_err(opening)?;
     sql.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);

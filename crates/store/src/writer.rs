@@ -32,6 +32,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const QUEUE_MAX: usize = 1024;
 /// How much work one commit may take: bounds how long the first of a batch waits for the last.
 const BATCH_MAX: usize = 128;
+/// After how many commits the WAL is moved into the database file. A commit of ours writes some twenty pages: 10 MiB.
+const CHECKPOINT_PERIOD: u64 = 128;
 
 /// What goes through the queue.
 pub(crate) enum Message {
@@ -103,6 +105,7 @@ pub(crate) fn run(
     commits: &AtomicU64,
 ) -> Result<(), StoreError> {
     let tx = Tx(Conn(sql));
+    let mut behind = 0;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = VecDeque::with_capacity(BATCH_MAX);
         let mut next = Some(first);
@@ -116,14 +119,32 @@ pub(crate) fn run(
                 None
             };
         }
+        let before = commits.load(Ordering::Relaxed);
         while !batch.is_empty() {
             commit_some(&tx, &mut batch, commits);
+        }
+        behind += commits.load(Ordering::Relaxed).wrapping_sub(before);
+        if behind >= CHECKPOINT_PERIOD {
+            move_wal(&tx);
+            behind = 0;
         }
         if stopping.load(Ordering::Acquire) {
             queue.close();
         }
     }
     finish(tx)
+}
+
+/// Copies the WAL into the database file, after everybody has his answer: SQLite's own way would let one of them wait.
+/// What a reader still needs stays, and is copied the next time.
+fn move_wal(tx: &Tx) {
+    if let Err(error) = tx.sql().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_row| Ok(())) {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(
+            error,
+            "the WAL cannot be moved into the database; it grows until it can"
+        );
+    }
 }
 
 /// Runs the batch in one transaction and answers what it ran. If the transaction breaks on the way, what was not begun

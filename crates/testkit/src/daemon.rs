@@ -393,7 +393,7 @@ impl Daemon {
         for pid in &machines {
             signal(*pid, Signal::KILL)?;
         }
-        eventually(Duration::from_secs(30), "the machines to be gone", || {
+        eventually(Duration::from_secs(90), "the machines to be gone", || {
             Ok((!self.machines().iter().any(|pid| machines.contains(pid))).then_some(()))
         })?;
         Ok(machines.len())
@@ -489,7 +489,7 @@ impl Daemon {
     pub fn kill_guest(&self, vm: &str) -> Result<()> {
         let pid = self.guest_pid(vm)?;
         signal(pid, Signal::KILL)?;
-        eventually(Duration::from_secs(10), "QEMU to be gone", || {
+        eventually(Duration::from_secs(60), "QEMU to be gone", || {
             Ok((!self.children().contains(&pid)).then_some(()))
         })
     }
@@ -502,7 +502,7 @@ impl Drop for Daemon {
         {
             eprintln!("{error:#}");
         }
-        let gone = eventually(Duration::from_secs(10), "the guests to be gone", || {
+        let gone = eventually(Duration::from_secs(60), "the guests to be gone", || {
             let left = processes_naming(self.root());
             for pid in &left {
                 signal(*pid, Signal::KILL)?;

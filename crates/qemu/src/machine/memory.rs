@@ -23,7 +23,7 @@ use crate::{
     failure::{io_failed, qmp_failed},
     layout::utf8,
     monitor::{Monitor, wake},
-    switch::{joined, nothing_done, plan, verify},
+    switch::{joined, nothing_done, plan},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -243,7 +243,6 @@ impl QemuMachine {
             result
         });
         let (report, failure) = joined(task.await)??;
-        verify(&self.blocks, switch).await?;
         Ok((report, method, failure))
     }
 

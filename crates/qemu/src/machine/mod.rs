@@ -27,7 +27,7 @@ use stillpoint_engine::ports::{
     BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
     MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
 };
-use stillpoint_types::{DiskId, ImageId};
+use stillpoint_types::ImageId;
 
 /// An agent in its right mind answers a synchronisation at once; a busy guest may take some seconds.
 const AGENT_SYNC_LIMIT: Duration = Duration::from_secs(5);
@@ -109,18 +109,6 @@ pub(crate) fn run_state(status: &str) -> RunState {
 impl Endpoint for QemuMachine {
     async fn graph(&self) -> Driven<BlockGraph> {
         self.blocks.graph().await
-    }
-
-    async fn disk_size(&self, disk: DiskId) -> Driven<u64> {
-        self.blocks.disk_size(disk).await
-    }
-
-    async fn disk_sizes(&self, disks: &[DiskId]) -> Driven<Vec<u64>> {
-        self.blocks.disk_sizes(disks).await
-    }
-
-    async fn open_overlay(&self, overlay: &ImageRef) -> Driven<()> {
-        self.open_overlays(std::slice::from_ref(overlay)).await
     }
 
     async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {

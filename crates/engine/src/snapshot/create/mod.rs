@@ -41,7 +41,7 @@ use stillpoint_store::{
     snapshot::{self, SnapshotRow},
     vm,
 };
-use stillpoint_types::{DiskId, FaultCode, Micros, SnapshotId, VmId, now_micros};
+use stillpoint_types::{FaultCode, Micros, SnapshotId, VmId, now_micros};
 
 pub(crate) const KIND: &str = "snapshot_create";
 const VERSION: u32 = 1;
@@ -116,9 +116,8 @@ impl Create {
         }
     }
 
-    fn ids_and_overlays(&self) -> (Vec<DiskId>, Vec<ImageRef>) {
-        let disks = self.params.disks.iter();
-        disks.map(|disk| (disk.disk, disk.overlay.clone())).unzip()
+    fn overlays(&self) -> Vec<ImageRef> {
+        self.params.disks.iter().map(|disk| disk.overlay.clone()).collect()
     }
 
     fn died(&self) -> Fault {
@@ -154,21 +153,7 @@ impl Create {
                 }
                 return Err(self.died().into());
             };
-            let (ids, overlays) = self.ids_and_overlays();
-            let sizes = machine.disk_sizes(&ids).await?;
-            for (disk, size) in self.params.disks.iter().zip(sizes) {
-                if size != disk.size_bytes {
-                    return Err(Fault::new(
-                        FaultCode::ImageIllegal,
-                        format!(
-                            "Disk {} has {size} bytes in QEMU but {} on record.",
-                            disk.disk, disk.size_bytes
-                        ),
-                    )
-                    .into());
-                }
-            }
-            machine.open_overlays(&overlays).await?;
+            machine.open_overlays(&self.overlays()).await?;
         }
         Ok(Done::nothing())
     }
@@ -330,7 +315,7 @@ impl Create {
             // What an earlier try left open is closed first, so that its bitmaps are stored.
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
             let endpoint = cx.engine.hypervisor.open_at_rest(cx.job.id, &chains).await?;
-            endpoint.open_overlays(&self.ids_and_overlays().1).await?;
+            endpoint.open_overlays(&self.overlays()).await?;
             endpoint.switch(&self.plan(cx)).await?;
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
         }
