@@ -106,17 +106,18 @@ impl Blocks {
         for overlay in overlays {
             nodes.push((overlay.id, image_nodes(overlay, None, false)?));
         }
-        let add = |node: &Value| self.monitor.run(OP, "blockdev-add", node.clone());
-        let add_both = async |(image, [protocol, format]): (ImageId, [Value; 2])| {
-            let added = tokio::join!(add(&protocol), add(&format));
-            if added.0.is_ok() && added.1.is_ok() {
+        let add = async |(image, [protocol, format]): (ImageId, [Value; 2])| {
+            // Both nodes by one command.
+            let mut nested = format.clone();
+            nested["file"] = protocol.clone();
+            if self.monitor.run(OP, "blockdev-add", nested).await.is_ok() {
                 return Ok(());
             }
             let observed = self.observe().await?;
             self.add_image(&observed, OP, image, [protocol, format]).await
         };
         // Not the first failure ends it: every call tidies up after itself.
-        join_all(nodes.into_iter().map(add_both)).await.into_iter().collect()
+        join_all(nodes.into_iter().map(add)).await.into_iter().collect()
     }
 
     /// Adds what is missing of an image's two nodes; leaves nothing behind if it fails.
@@ -144,11 +145,12 @@ impl Blocks {
     }
 
     pub(crate) async fn close_image(&self, image: ImageId) -> Driven<()> {
-        let observed = self.observe().await?;
         for node in [format_node(image), protocol_node(image)] {
-            if observed.has(&node) {
-                let node = json!({"node-name": node});
-                self.monitor.run("close image", "blockdev-del", node).await?;
+            let node = json!({"node-name": node});
+            match self.monitor.run("close image", "blockdev-del", node).await {
+                // Was not open; or has gone with the format node that it was added with.
+                Err(error) if error.kind == DriverErrorKind::NotFound => {}
+                other => other?,
             }
         }
         Ok(())
