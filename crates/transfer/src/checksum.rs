@@ -14,7 +14,7 @@ use blake2::{Blake2b256, Blake2s256};
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use http::{Response, StatusCode};
 use serde_json::json as value;
-use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256, digest::DynDigest};
+use sha2::{Sha224, Sha256, Sha384, Sha512, digest::DynDigest};
 use std::{collections::VecDeque, fmt::Write as _};
 use stillpoint_engine::ports::{DriverError, DriverErrorKind};
 
@@ -35,15 +35,13 @@ fn hasher<D: DynDigest + Default + Send + 'static>() -> Hasher {
 }
 
 /// BLAKE2 with 32 bytes, as imageio has it.
-const ALGORITHMS: [Algorithm; 8] = [
+const ALGORITHMS: [Algorithm; 6] = [
     ("blake2b", hasher::<Blake2b256>),
     ("blake2s", hasher::<Blake2s256>),
     ("sha224", hasher::<Sha224>),
     ("sha256", hasher::<Sha256>),
     ("sha384", hasher::<Sha384>),
     ("sha512", hasher::<Sha512>),
-    ("sha512_224", hasher::<Sha512_224>),
-    ("sha512_256", hasher::<Sha512_256>),
 ];
 
 /// What can be asked for; needs no ticket.

@@ -147,9 +147,9 @@ fn zero(file: &File, offset: u64, bytes: u64, keep: bool) -> io::Result<()> {
     match fallocate(file, way | FallocateFlags::KEEP_SIZE, offset, bytes) {
         Ok(()) => {
             if FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::RegularFile && length(file)? < end {
-                // A write beside us that reaches further is not cut off: growing is one byte written at the end, not a
-                // length that is set.
-                file.write_all_at(&[0], end - 1)?;
+                // Grows by allocating its last byte: setting the length would cut off a write beside us that reaches
+                // further.
+                fallocate(file, FallocateFlags::empty(), end - 1, 1)?;
             }
             Ok(())
         }
