@@ -2,7 +2,6 @@
 //!
 //! `STILLPOINT_TEST_PYTHON` names a Python that has it (`./test` makes one; `scripts/make-venv target/venv` does it by
 //! hand).
-
 mod common;
 
 use common::*;
@@ -12,6 +11,23 @@ use stillpoint_engine::ports::DataPlane as _;
 fn python() -> PathBuf {
     let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/venv/bin/python");
     std::env::var_os("STILLPOINT_TEST_PYTHON").map_or(by_hand, PathBuf::from)
+}
+
+/// Runs the checks of `clients/imageio.py`.
+async fn drive_client(directory: &Path, urls: [String; 3]) {
+    let mut command = tokio::process::Command::new(python());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/imageio.py");
+    command.arg("-B").arg(script).arg(directory);
+    command.args(urls).kill_on_drop(true);
+    let limit = std::time::Duration::from_secs(300);
+    let done = tokio::time::timeout(limit, command.output()).await.expect("it ends");
+    let done = done.expect("scripts/make-venv target/venv makes the Python");
+    let said = [done.stdout, done.stderr]
+        .map(|said| String::from_utf8_lossy(&said).into_owned())
+        .concat();
+    assert!(done.status.success(), "{said}");
+    let checks = said.lines().filter(|line| line.starts_with("ok "));
+    assert!(checks.count() >= 18, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,27 +68,7 @@ async fn the_unmodified_imageio_client_downloads_uploads_and_compares() {
     let incremental = plane.add(reader.source(Some("cp1")), size, READ).await;
     let upload = plane.add(writer.source(None), size, WRITE).await;
 
-    let mut command = tokio::process::Command::new(python());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/imageio.py");
-    command.arg("-B").arg(script).arg(directory.path());
-    command
-        .args([url(&download), url(&incremental), url(&upload)])
-        .kill_on_drop(true);
-    let limit = std::time::Duration::from_secs(300);
-    let done = tokio::time::timeout(limit, command.output())
-        .await
-        .expect("it ends")
-        .unwrap();
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    assert!(done.status.success(), "{said}");
-    assert!(
-        said.lines().filter(|line| line.starts_with("ok ")).count() >= 18,
-        "{said}"
-    );
+    drive_client(directory.path(), [url(&download), url(&incremental), url(&upload)]).await;
 
     let written = plane.transferred(&upload).await;
     assert_eq!(written, size, "an upload says what is zero, too");

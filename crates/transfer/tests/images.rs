@@ -1,5 +1,6 @@
 //! Bytes in and out over HTTP, on real images: what a client gets is what is on the disk, and what it was told is written
 //! is written.
+#![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
 mod common;
 
@@ -199,8 +200,14 @@ async fn an_upload_to_a_raw_file_is_in_the_file_and_stays_sparse() {
             .sum::<u64>(),
         SIZE
     );
-    let end = extents.last().unwrap();
-    assert_eq!((&end["zero"], &end["hole"]), (&true.into(), &false.into()));
+    assert!(
+        extents.iter().all(|extent| extent["hole"] == false),
+        "nothing is below a raw file"
+    );
+    let zero = extents.iter().filter(|extent| extent["zero"] == true);
+    let zero: u64 = zero.map(|extent| extent["length"].as_u64().unwrap()).sum();
+    // The file system tells pages in the cache from holes only in part: less zeroes, never more.
+    assert!((50 * MIB..=SIZE - 10 * MIB).contains(&zero), "{extents:?}");
 
     let too_long = ticket(Source::Raw(file), SIZE + 1, READ, Duration::from_secs(60));
     assert_eq!(

@@ -1,6 +1,7 @@
 //! What the tests of this room stand on: the service on a port of its own, real NBD servers, real images, and a client
 //! that can be as rude as a test needs.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "what goes wrong here is a failed test")]
 
 use std::{
     collections::HashMap,

@@ -171,11 +171,11 @@ async fn chunk(reader: &mut (impl AsyncRead + Unpin), shared: &Shared) -> Driven
         return Err(broken(OP, "answers one request without end"));
     }
     if kind == CHUNK_DATA {
+        let wrong = || broken(OP, "sent data that were not asked for");
+        // Before anything is waited for that a chunk so short does not have.
+        let length = length.checked_sub(8).ok_or_else(wrong)?;
         let offset = reader.read_u64().await.map_err(lost)?;
-        let part = length
-            .checked_sub(8)
-            .and_then(|length| pending.part(offset, length))
-            .ok_or_else(|| broken(OP, "sent data that were not asked for"))?;
+        let part = pending.part(offset, length).ok_or_else(wrong)?;
         reader.read_exact(part).await.map_err(lost)?;
     } else {
         if length > STATUS_MAX_BYTES {
