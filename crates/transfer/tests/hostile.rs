@@ -198,6 +198,42 @@ async fn a_client_that_vanishes_or_reads_nothing_holds_no_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_removal_nothing_is_written_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, _) = raw_disk(&directory, 8 << 20).await;
+    let plane = Plane::start().await;
+    let id = plane.add(source, 8 << 20, WRITE).await;
+    let length = [("Content-Length", "8388608")];
+    let mut stream = plane.send("PUT", &path(&id), &length, &vec![1; 3 << 20]).await;
+    let begin = Instant::now();
+    while plane.transferred(&id).await < 2 << 20 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not begin");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (transfer, other) = (plane.transfer.clone(), id.clone());
+    let removing = tokio::spawn(async move { transfer.remove(&other, Duration::from_millis(500)).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(
+        plane.put_range(&id, 0, b"x").await.status,
+        403,
+        "refused while one is still running"
+    );
+    tokio::time::timeout(Duration::from_secs(30), removing)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let before = tokio::fs::read(directory.path().join("disk.raw")).await.unwrap();
+    drop(stream.write_all(&vec![2; 5 << 20]).await);
+    drop(stream.shutdown().await);
+    drop(stream.read_to_end(&mut Vec::new()).await);
+    assert!(
+        tokio::fs::read(directory.path().join("disk.raw")).await.unwrap() == before,
+        "the file changed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_server_died_unflushed_never_succeeds() {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("disk.qcow2");

@@ -41,6 +41,11 @@ impl Unflushed {
         }
     }
 
+    /// A write was sent and not answered in time: it may still be carried out, whenever.
+    pub(crate) fn doubt(&self, why: &str) {
+        self.counts().lost.get_or_insert_with(|| why.to_owned());
+    }
+
     /// Everything is durable.
     pub(crate) fn is_none(&self) -> bool {
         let counts = self.counts();

@@ -184,27 +184,31 @@ impl NbdExport {
         ))
     }
 
+    /// A request that changes the disk.
+    async fn change(&self, command: Command, offset: u64, length: u32, data: Bytes) -> Driven<()> {
+        self.check_blocks(offset, length)?;
+        let connection = self.connection().await?;
+        match connection.ask(command, offset, length, data).await {
+            Ok(_) => self.unflushed.wrote(),
+            Err(error) => {
+                if error.kind == DriverErrorKind::Timeout {
+                    self.unflushed.doubt(&error.chain());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Driven<()> {
         let length = request_length(data.len() as u64)?;
-        self.check_blocks(offset, length)?;
-        self.connection()
-            .await?
-            .ask(Command::Write, offset, length, data)
-            .await?;
-        self.unflushed.wrote();
-        Ok(())
+        self.change(Command::Write, offset, length, data).await
     }
 
     /// Makes a range read as zeroes; the server may free its space.
     pub(crate) async fn zero(&self, offset: u64, length: u32) -> Driven<()> {
-        self.check_blocks(offset, length)?;
         if self.agreed.has(EXPORT_WRITE_ZEROES) {
-            let connection = self.connection().await?;
-            connection
-                .ask(Command::WriteZeroes, offset, length, Bytes::new())
-                .await?;
-            self.unflushed.wrote();
-            return Ok(());
+            return self.change(Command::WriteZeroes, offset, length, Bytes::new()).await;
         }
         let zeroes = Bytes::from(vec![0; self.chunk_bytes() as usize]);
         let mut done = 0;
