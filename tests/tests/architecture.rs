@@ -22,7 +22,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("auth", &["types", "store"]),
     ("qemu", &["types", "engine"]),
     ("api-ovirt", &["types", "wire", "engine", "auth"]),
-    ("stillpoint", &["types", "store", "engine", "qemu", "auth", "api-ovirt"]),
+    ("transfer", &["types", "engine"]),
+    ("stillpoint", &["types", "store", "engine", "qemu", "auth", "api-ovirt", "transfer"]),
     ("testkit", &[]),
     ("system-tests", &["testkit"]),
 ];
@@ -38,8 +39,8 @@ const TESTS_MAY: &[(&str, &[&str])] = &[
 /// Libraries that belong to one room: what speaks SQL, HTTP, XML or QMP to the world is in one place.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
-    ("axum", &["api-ovirt", "stillpoint"]),
-    ("http", &["api-ovirt", "stillpoint"]),
+    ("axum", &["api-ovirt", "transfer", "stillpoint"]),
+    ("http", &["api-ovirt", "transfer", "stillpoint"]),
     ("hyper", &["stillpoint"]),
     ("quick-xml", &["wire", "api-ovirt", "testkit"]),
     ("nix", &["qemu"]),

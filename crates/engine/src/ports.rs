@@ -1,4 +1,5 @@
-//! What the core needs of the world: a hypervisor, image files. Everything here is plain data and three traits.
+//! What the core needs of the world: a hypervisor, image files, a data plane. Everything here is plain data and
+//! traits.
 //!
 //! The `qemu` room implements these traits. The core never sees QMP, a socket or a process; the driver never sees
 //! SQL, HTTP or a snapshot. Every method is an *ensure*: it looks first, acts if needed, and may be called again
@@ -12,6 +13,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, JobId, MemoryId, NicId, VmId};
+
+mod data_plane;
+pub use data_plane::*;
 
 // ------------------------------------------------------------------------------------------------ errors
 

@@ -1,0 +1,34 @@
+//! OPTIONS: what a client may do with an image. No unix socket is offered: it would be a way around TLS and its limits.
+
+use super::json;
+use crate::registry::{Need, Operation};
+use axum::body::Body;
+use http::{HeaderValue, Response, header};
+use serde_json::json as value;
+
+fn allowing(options: &serde_json::Value, methods: &'static str) -> Response<Body> {
+    let mut response = json(options);
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// What there is at all.
+pub(super) fn of_all() -> Response<Body> {
+    let options = value!({ "features": ["checksum", "extents", "flush", "zero"] });
+    allowing(&options, "OPTIONS,GET,PUT,PATCH")
+}
+
+/// What may be done with one image. Asking counts as activity.
+pub(super) fn of(operation: Operation) -> Response<Body> {
+    let connections = operation.source().connections_max();
+    let mut features = vec!["checksum", "extents"];
+    let mut methods = "OPTIONS,GET";
+    if operation.may(Need::Write) {
+        features.extend(["flush", "zero"]);
+        methods = "OPTIONS,GET,PUT,PATCH";
+    }
+    operation.end_well();
+    let options = value!({ "features": features, "max_readers": connections, "max_writers": connections });
+    allowing(&options, methods)
+}
