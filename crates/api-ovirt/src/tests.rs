@@ -5,6 +5,7 @@ use crate::{
     call::{Call, Visit},
     param::Params,
     router, routes,
+    transfers::Tickets,
 };
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -47,6 +48,7 @@ const SNAPSHOTS: &str = "/ovirt-engine/api/vms/b0000000-0000-4000-8000-000000000
 pub(crate) struct Front {
     service: axum::Router,
     api: Api,
+    pub(crate) plane: Arc<Tickets>,
     _folder: tempfile::TempDir,
 }
 
@@ -100,10 +102,13 @@ impl Front {
                 server_pem: String::new(),
             }),
         };
-        let api = Api::new(engine(folder.path(), store).await, auth, settings);
+        let plane = Arc::new(Tickets::default());
+        let engine = engine(folder.path(), store, Arc::clone(&plane)).await;
+        let api = Api::new(engine, auth, settings);
         Self {
             service: router(api.clone()),
             api,
+            plane,
             _folder: folder,
         }
     }
@@ -161,7 +166,7 @@ impl Front {
     }
 }
 
-async fn engine(folder: &Path, store: Store) -> Engine {
+async fn engine(folder: &Path, store: Store, plane: Arc<Tickets>) -> Engine {
     for part in ["images", "boot", "run"] {
         std::fs::create_dir_all(folder.join(part)).unwrap();
     }
@@ -169,7 +174,7 @@ async fn engine(folder: &Path, store: Store) -> Engine {
     let (qemu, _) = stillpoint_qemu::Qemu::new(config).await.unwrap();
     let images = stillpoint_qemu::images::LocalImages::new("qemu-img");
     let options = stillpoint_engine::Options::in_data_dir(folder);
-    Engine::open(store, Arc::new(qemu), Arc::new(images), options)
+    Engine::open(store, Arc::new(qemu), Arc::new(images), plane, options)
         .await
         .unwrap()
 }
