@@ -100,7 +100,9 @@ async fn act(call: Call, what: TransferAction) -> Result<Answer, Refused> {
     let transfer: TransferId = call.id(0)?;
     let _parameters: model::Action = call.read()?;
     let command = ControlTransfer { transfer, action: what };
-    call.engine().control_transfer(&call.who, call.origin(), command).await?;
+    call.engine()
+        .control_transfer(&call.who, call.origin(), command)
+        .await?;
     // The phase tells how it goes on: clients look at it, not at the action.
     Ok(call.ok(&action("complete", None)))
 }
@@ -129,7 +131,10 @@ fn creation(body: &model::ImageTransfer) -> Result<CreateTransfer, Refused> {
 fn named(body: &model::ImageTransfer) -> Result<TransferOf, Refused> {
     let disk = body.disk.as_ref().map(|disk| (disk.head().id.as_deref(), false));
     let image = body.image.as_ref().map(|image| (image.head().id.as_deref(), false));
-    let snapshot = body.snapshot.as_ref().map(|snapshot| (snapshot.head().id.as_deref(), true));
+    let snapshot = body
+        .snapshot
+        .as_ref()
+        .map(|snapshot| (snapshot.head().id.as_deref(), true));
     let mut given = [disk, image, snapshot].into_iter().flatten();
     let (id, is_snapshot) = match (given.next(), given.next()) {
         (Some((Some(id), is_snapshot)), None) => (id, is_snapshot),
@@ -156,9 +161,10 @@ fn named(body: &model::ImageTransfer) -> Result<TransferOf, Refused> {
 /// A word of a closed list.
 fn word<T: FromStr<Err = BadLabel>>(text: Option<&str>, kind: &str) -> Result<Option<T>, Refused> {
     let parsed = text.map(|text| {
-        text.trim().to_ascii_lowercase().parse().map_err(|bad: BadLabel| {
-            Refused::invalid_value(format!("{:?} is not a member of {kind}", bad.value))
-        })
+        text.trim()
+            .to_ascii_lowercase()
+            .parse()
+            .map_err(|bad: BadLabel| Refused::invalid_value(format!("{:?} is not a member of {kind}", bad.value)))
     });
     parsed.transpose()
 }
@@ -178,9 +184,9 @@ fn represent(call: &Call, host: &str, view: &TransferView) -> model::ImageTransf
     let disk = format!("{base}/disks/{}", view.disk);
     let mut image = model::Image::default();
     image.head_mut().id = Some(view.disk.to_string());
-    let snapshot = view.image.and_then(|image| {
-        model::DiskSnapshot::reference(image.to_string(), format!("{disk}/disksnapshots/{image}"))
-    });
+    let snapshot = view
+        .image
+        .and_then(|image| model::DiskSnapshot::reference(image.to_string(), format!("{disk}/disksnapshots/{image}")));
     model::ImageTransfer {
         head,
         active: Some(view.active),

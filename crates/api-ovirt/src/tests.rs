@@ -49,7 +49,8 @@ pub(crate) struct Front {
     service: axum::Router,
     api: Api,
     pub(crate) plane: Arc<Tickets>,
-    _folder: tempfile::TempDir,
+    store: Store,
+    folder: tempfile::TempDir,
 }
 
 /// An administrator's call, for tests of what handlers share.
@@ -103,14 +104,29 @@ impl Front {
             }),
         };
         let plane = Arc::new(Tickets::default());
-        let engine = engine(folder.path(), store, Arc::clone(&plane)).await;
+        let engine = engine(folder.path(), store.clone(), Arc::clone(&plane)).await;
         let api = Api::new(engine, auth, settings);
         Self {
             service: router(api.clone()),
             api,
             plane,
-            _folder: folder,
+            store,
+            folder,
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the core, and starts another over the same data, with a data plane that knows nothing; the users stay.
+    pub(crate) async fn restart(&mut self) {
+        self.engine().stop(std::time::Duration::from_secs(10)).await;
+        self.plane = Arc::new(Tickets::default());
+        let engine = engine(self.folder.path(), self.store.clone(), Arc::clone(&self.plane)).await;
+        let before = &self.api.0;
+        self.api = Api::new(engine, before.auth.clone(), before.settings.clone());
+        self.service = router(self.api.clone());
     }
 
     pub(crate) async fn send(

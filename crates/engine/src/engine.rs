@@ -24,8 +24,8 @@ use std::{
 };
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
-    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId, TransferId,
-    VmId, now_micros,
+    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId,
+    TransferId, VmId, now_micros,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -218,7 +218,11 @@ impl Inner {
     async fn start_at_rest(&self, owner: JobId, purpose: Purpose) -> Driven<Arc<AtRest>> {
         let run_dir = self.layout.rest(owner);
         run_dir.prepare()?;
-        let process = process::spawn(&self.config.storage_daemon, &rest::arguments(&run_dir, purpose)?, &run_dir)?;
+        let process = process::spawn(
+            &self.config.storage_daemon,
+            &rest::arguments(&run_dir, purpose)?,
+            &run_dir,
+        )?;
         let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "start storage daemon").await?;
         Ok(at_rest)

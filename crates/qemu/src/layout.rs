@@ -119,7 +119,14 @@ impl RunDir {
     pub(crate) fn prepare(&self) -> Driven<()> {
         const OP: &str = "prepare run directory";
         private_directory(OP, &self.0, true)?;
-        for stale in [self.qmp(), self.qmp2(), self.agent(), self.nbd(), self.pid(), self.log()] {
+        for stale in [
+            self.qmp(),
+            self.qmp2(),
+            self.agent(),
+            self.nbd(),
+            self.pid(),
+            self.log(),
+        ] {
             match fs::remove_file(&stale) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failed(OP, &stale, e)),
                 _ => {}

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::ports::{
-    BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress, Switch,
-    SwitchReport,
+    BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress,
+    Switch, SwitchReport,
 };
 use stillpoint_types::{DiskId, ImageId};
 

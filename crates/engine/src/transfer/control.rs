@@ -72,13 +72,17 @@ fn decide(tx: &Tx, actor: &Actor, row: &TransferRow, action: TransferAction) -> 
         (TransferAction::Pause, P::PausedUser) => Ok(()),
         (TransferAction::Pause, P::Transferring | P::Resuming | P::PausedSystem) => {
             to(&[P::Transferring, P::Resuming, P::PausedSystem], P::PausedUser)?;
-            event(What::TransferPaused, row, "it was paused by its user.").by(actor).write(tx)
+            event(What::TransferPaused, row, "it was paused by its user.")
+                .by(actor)
+                .write(tx)
         }
         (TransferAction::Pause, _) => Err(wrong_phase(row, "pause", "transferring")),
 
         (TransferAction::Resume, P::PausedUser | P::PausedSystem) => {
             to(&[P::PausedUser, P::PausedSystem], P::Resuming)?;
-            event(What::TransferResumed, row, "it was resumed by its user.").by(actor).write(tx)
+            event(What::TransferResumed, row, "it was resumed by its user.")
+                .by(actor)
+                .write(tx)
         }
         (TransferAction::Resume, _) => Err(wrong_phase(row, "resume", "paused_user or paused_system")),
     }

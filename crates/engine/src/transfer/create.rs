@@ -78,7 +78,10 @@ fn plan(
         )));
     }
     if transfer::count_live(tx)? >= limits::TRANSFERS_MAX {
-        let text = format!("{} image transfers are under way, which is the most.", limits::TRANSFERS_MAX);
+        let text = format!(
+            "{} image transfers are under way, which is the most.",
+            limits::TRANSFERS_MAX
+        );
         return Err(Fault::new(FaultCode::Unavailable, text));
     }
     let format = format(&found, command)?;
@@ -156,7 +159,12 @@ fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
             (row, image)
         }
         TransferOf::Image(id) => {
-            let missing = || Fault::new(FaultCode::RelatedNotFound, format!("The disk snapshot {id} does not exist."));
+            let missing = || {
+                Fault::new(
+                    FaultCode::RelatedNotFound,
+                    format!("The disk snapshot {id} does not exist."),
+                )
+            };
             let row = image::get(tx, id)?.ok_or_else(missing)?;
             // One that cannot be seen is answered like one that is not there, in the same words.
             let owner = access::named_disk(tx, who, row.disk, Need::Operate).map_err(|fault| match fault.code {

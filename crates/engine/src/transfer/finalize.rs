@@ -78,7 +78,10 @@ impl Transfer {
             .await?;
         if recorded != Some(has) {
             let expected = recorded.unwrap_or_default();
-            return Err(refuse(format!("it is a disk of {has} bytes, but the disk has {expected} bytes")).into());
+            return Err(refuse(format!(
+                "it is a disk of {has} bytes, but the disk has {expected} bytes"
+            ))
+            .into());
         }
         Ok(Done::nothing().and(move |tx| {
             disk_row(tx, &row)?;

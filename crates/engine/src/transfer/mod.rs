@@ -150,7 +150,11 @@ impl Saga for Transfer {
         }
         self.forget_fresh(tx)?;
         let reason = row.reason.as_deref().unwrap_or(&why.text).to_owned();
-        let every: Vec<_> = TransferPhase::ALL.iter().copied().filter(|phase| !phase.is_end()).collect();
+        let every: Vec<_> = TransferPhase::ALL
+            .iter()
+            .copied()
+            .filter(|phase| !phase.is_end())
+            .collect();
         let to = TransferPhase::FinishedFailure;
         transfer::set_phase(tx, id, &every, to, Some(&reason), now_micros())?;
         let (what, text) = if by_user {

@@ -34,7 +34,9 @@ impl Transfer {
             transfer::touch(tx, id, now)?;
             // Cancelled meanwhile: the next step sees it.
             transfer::set_phase(tx, id, &from, TransferPhase::Transferring, None, now)?;
-            event(What::TransferStarted, &row, "it was initiated.").by(&actor).write(tx)
+            event(What::TransferStarted, &row, "it was initiated.")
+                .by(&actor)
+                .write(tx)
         }))
     }
 
@@ -141,14 +143,21 @@ impl Transfer {
     pub(super) async fn withdraw(&self, cx: &Cx) -> Result<(), StepError> {
         let id = id_of(cx.job.id);
         let row = row_of(&cx.engine, id).await.map_err(StepError::later)?;
-        let by_user = matches!(row.phase, TransferPhase::CancelledUser | TransferPhase::FinalizingCleanup);
+        let by_user = matches!(
+            row.phase,
+            TransferPhase::CancelledUser | TransferPhase::FinalizingCleanup
+        );
         let to = if by_user {
             TransferPhase::FinalizingCleanup
         } else {
             TransferPhase::FinalizingFailure
         };
         let write = move |tx: &Tx| -> Result<_, Fault> {
-            let every: Vec<_> = TransferPhase::ALL.iter().copied().filter(|phase| !phase.is_end()).collect();
+            let every: Vec<_> = TransferPhase::ALL
+                .iter()
+                .copied()
+                .filter(|phase| !phase.is_end())
+                .collect();
             Ok(transfer::set_phase(tx, id, &every, to, None, now_micros())?)
         };
         cx.engine.store.write(write).await.map_err(StepError::later)?;
@@ -181,6 +190,12 @@ fn file_name(row: &TransferRow) -> String {
         ImageFormat::Cow => "qcow2",
         ImageFormat::Raw => "raw",
     };
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
     format!("{}.{ending}", row.alias.chars().map(plain).collect::<String>())
 }

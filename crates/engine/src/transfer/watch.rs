@@ -98,7 +98,11 @@ impl Transfer {
             *renewed = Some(Instant::now());
         }
         let limit = Duration::from_secs(row.inactivity_s.into());
-        let left = if row.inactivity_s == 0 { TICK } else { limit.saturating_sub(idle) };
+        let left = if row.inactivity_s == 0 {
+            TICK
+        } else {
+            limit.saturating_sub(idle)
+        };
         // A moment more than what is left, or the look would come too early by a hair, again and again.
         Ok((left + Duration::from_millis(10)).min(TICK))
     }
@@ -158,7 +162,14 @@ async fn lost(cx: &Cx, row: &TransferRow, fault: Fault) -> Result<(), Fault> {
         TransferDirection::Upload => TransferPhase::PausedSystem,
         TransferDirection::Download => TransferPhase::CancelledSystem,
     };
-    move_on(cx, row, to, What::TransferLost, format!("it cannot be served: {}", fault.text)).await
+    move_on(
+        cx,
+        row,
+        to,
+        What::TransferLost,
+        format!("it cannot be served: {}", fault.text),
+    )
+    .await
 }
 
 /// Moves an open transfer on by the daemon's own decision, with the event that says why.
