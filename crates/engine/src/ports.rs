@@ -243,6 +243,10 @@ pub trait Images: Send + Sync + 'static {
     /// one that was made whole is not withdrawn but used.
     async fn withdraw_base(&self, image: &ImageRef) -> Driven<()>;
 
+    /// Gives a file its name as an image, in the same directory, durably: `from` is gone then, `to` is there, and nothing
+    /// was replaced. Already so is success. The content is not looked at, and must be durable already.
+    async fn rename(&self, from: &ImageRef, to: &ImageRef) -> Driven<()>;
+
     /// Whether the image's file name is taken, by whatever it be.
     async fn is_taken(&self, image: &ImageRef) -> Driven<bool>;
 

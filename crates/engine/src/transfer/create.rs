@@ -94,6 +94,7 @@ fn plan(
     let params = Params {
         layers: layers.iter().map(|row| engine.image_ref(row)).collect(),
         fresh: fresh.as_ref().map(|row| engine.image_ref(row)),
+        staging: fresh.as_ref().map(|row| engine.image_file(row.id, ImageFormat::Raw)),
     };
     let way = if upload { "Uploading to" } else { "Downloading" };
     let job = NewJob {
@@ -115,8 +116,19 @@ fn plan(
     if let Some(fresh) = &fresh {
         image::insert(tx, fresh)?;
     }
+    transfer::insert(tx, &row(id, &found, command, format, inactivity_s))?;
+    Ok(id)
+}
+
+fn row(
+    id: TransferId,
+    Found { disk, image, .. }: &Found,
+    command: &CreateTransfer,
+    format: ImageFormat,
+    inactivity_s: u32,
+) -> TransferRow {
     let now = now_micros();
-    let row = TransferRow {
+    TransferRow {
         id,
         project: disk.project,
         disk: disk.id,
@@ -136,9 +148,7 @@ fn plan(
         created_at: now,
         last_active: now,
         ended_at: None,
-    };
-    transfer::insert(tx, &row)?;
-    Ok(id)
+    }
 }
 
 /// The image that an uploaded file becomes.

@@ -61,6 +61,8 @@ impl Transfer {
         let (Some(directory), Some(name)) = (fresh.path.parent(), fresh.path.file_name()) else {
             return Err(Fault::internal("an image file without a place").into());
         };
+        // Its own name first, which our reader judges it by: nothing names the image yet.
+        cx.engine.images.rename(&self.staging()?, &fresh).await?;
         let judged = cx
             .engine
             .images

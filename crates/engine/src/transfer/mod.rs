@@ -64,6 +64,8 @@ struct Params {
     layers: Vec<ImageRef>,
     /// An upload of a file as such: the image that it becomes.
     fresh: Option<ImageRef>,
+    /// The same file until it has been verified, as the plain bytes that it is.
+    staging: Option<ImageRef>,
 }
 
 /// What `serve` leaves behind.

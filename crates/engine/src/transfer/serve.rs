@@ -68,13 +68,9 @@ impl Transfer {
     }
 
     /// The file that is uploaded, as the bytes that it is until it has been verified.
-    fn staging(&self) -> Result<ImageRef, Fault> {
-        let fresh = self.params.fresh.clone();
-        let fresh = fresh.ok_or_else(|| Fault::internal("an upload of a file without a place for it"))?;
-        Ok(ImageRef {
-            format: ImageFormat::Raw,
-            ..fresh
-        })
+    pub(super) fn staging(&self) -> Result<ImageRef, Fault> {
+        let staging = self.params.staging.clone();
+        staging.ok_or_else(|| Fault::internal("an upload of a file without a place for it"))
     }
 
     /// Opens the image if it is not open, and adds the ticket if it is not there.
@@ -113,17 +109,16 @@ impl Transfer {
     }
 
     async fn open(&self, cx: &Cx, row: &TransferRow) -> Result<(Source, Served), Fault> {
-        let Params { layers, fresh } = &self.params;
+        let Params { layers, staging, .. } = &self.params;
         let download = row.direction == TransferDirection::Download;
         let alone = layers.len() == 1 && layers.iter().all(|layer| layer.format == ImageFormat::Raw);
         if download && (alone || row.format == ImageFormat::Cow) {
             // The bytes of one file, which our lock keeps others from writing to.
             return Ok((Source::Raw(self.top()?.path.clone()), Served { process: None }));
         }
-        let images = if fresh.is_some() {
-            vec![self.staging()?]
-        } else {
-            layers.clone()
+        let images = match staging {
+            Some(staging) => vec![staging.clone()],
+            None => layers.clone(),
         };
         let export = Export {
             chain: Chain { disk: row.disk, images },
@@ -172,7 +167,11 @@ impl Transfer {
             tracing::warn!(transfer = %id, error = error.chain(), "a given up transfer ended unclean");
         }
         let closed = cx.engine.hypervisor.close_at_rest(cx.job.id).await;
-        closed.map_err(StepError::later)
+        closed.map_err(StepError::later)?;
+        match &self.params.staging {
+            Some(staging) => cx.engine.images.remove(staging).await.map_err(StepError::later),
+            None => Ok(()),
+        }
     }
 
     /// The place of an uploaded file that is not going to be used: [`crate::reconcile::tidy`] removes it.
