@@ -6,7 +6,7 @@ use crate::{
     call::{Call, body_id},
     fault::Refused,
     list::{self, Key, Listing},
-    search::{Search, Searchable},
+    search::Searchable,
 };
 use std::str::FromStr;
 use stillpoint_engine::{
@@ -17,11 +17,16 @@ use stillpoint_engine::{
 use stillpoint_types::{TimeoutPolicy, TransferDirection, TransferId, state::BadLabel};
 use stillpoint_wire::model::{self, Header, Identified};
 
+const FIELDS: &[&str] = &["id", "phase"];
 const ACTIONS: &[&str] = &["cancel", "extend", "finalize", "pause", "resume"];
 
 impl Searchable for TransferView {
-    fn field(&self, _name: &str) -> Option<String> {
-        None
+    fn field(&self, name: &str) -> Option<String> {
+        match name {
+            "id" => Some(self.id.to_string()),
+            "phase" => Some(self.phase.to_string()),
+            _ => None,
+        }
     }
 }
 
@@ -48,9 +53,10 @@ impl Listing for Transfers {
 
 /// `GET /imagetransfers`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
+    let search = call.search(FIELDS)?;
     call.follow(&[])?;
     let host = call.house().await?.host.0;
-    list::answer(call, Transfers { host }, Search::default()).await
+    list::answer(call, Transfers { host }, search).await
 }
 
 /// `GET /imagetransfers/{transfer}`
