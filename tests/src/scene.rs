@@ -51,6 +51,8 @@ pub struct Things {
     pub job: String,
     /// That job's first step.
     pub step: String,
+    /// An image transfer of the disk without VM, cancelled by now.
+    pub transfer: String,
     /// Index of the event that tells of the snapshot.
     pub event: String,
 }
@@ -71,6 +73,7 @@ impl Things {
             &self.image,
             &self.job,
             &self.step,
+            &self.transfer,
         ]
     }
 }
@@ -150,6 +153,21 @@ impl Scene {
         only_id(&api.post(&format!("vms/{vm}/nics"), &body)?.expect(&[201])?)
     }
 
+    /// Begins to download a disk and gives it up; returns the transfer's id.
+    ///
+    /// # Errors
+    /// When it is refused, or does not end.
+    pub fn ended_transfer(api: &Api, disk: &str) -> Result<String> {
+        let body = format!(
+            "<image_transfer><disk id=\"{disk}\"/><direction>download</direction><format>raw</format></image_transfer>"
+        );
+        let transfer = only_id(&api.post("imagetransfers", &body)?.expect(&[201])?)?;
+        let path = format!("imagetransfers/{transfer}");
+        api.post(&format!("{path}/cancel"), "<action/>")?.expect(&[200])?;
+        api.wait_status(&path, "phase", "finished_failure", LONG)?;
+        Ok(transfer)
+    }
+
     /// Makes a VM with two disks, a network interface and a snapshot in the project where that user makes things.
     ///
     /// # Errors
@@ -159,6 +177,7 @@ impl Scene {
         let disk = Self::attached_disk(api, &vm, &format!("{word}-disk1"))?;
         let second_disk = Self::attached_disk(api, &vm, &format!("{word}-disk2"))?;
         let loose_disk = Self::disk(api, &format!("{word}-loose"))?;
+        let transfer = Self::ended_transfer(api, &loose_disk)?;
         let nic = Self::nic(api, &vm, &format!("{word}-nic"))?;
         let headers = [
             ("Accept", "application/xml"),
@@ -196,6 +215,7 @@ impl Scene {
             nic,
             snapshot,
             job,
+            transfer,
         })
     }
 }

@@ -32,10 +32,14 @@ enum Rule {
     Thing,
     /// Changes a thing of a project, which is made anew for the purpose.
     Change(Maker),
+    /// Does something to an image transfer that is over; a member is told this.
+    Ended(u16),
+    /// Makes a thing of something that the body names: one that is not seen is answered as one that is not there.
+    CreateOf(fn(disk: &str) -> String),
     /// Makes a thing in the caller's own project.
     Create(&'static str),
 }
-use Rule::{Change, Create, Filtered, Own, Public, Shared, Thing};
+use Rule::{Change, Create, CreateOf, Ended, Filtered, Own, Public, Shared, Thing};
 
 const NEW_DISK: &str = "<disk><provisioned_size>1048576</provisioned_size><format>cow</format></disk>";
 const ACTION: &str = "<action><async>true</async></action>";
@@ -86,6 +90,16 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
         ("GET" | "POST", "sso/token") | ("POST", "sso/token-info") | ("GET", "pki/resource") => Public(400),
         ("POST", "sso/revoke" | "sso/logout") | ("GET", "sso/status" | "health/get") => Public(200),
 
+        ("GET", "image_transfers/list") => Filtered(|things| &things.transfer),
+        ("POST", "image_transfers/add") => CreateOf(|disk| {
+            format!(
+                "<image_transfer><disk id=\"{disk}\"/><direction>download</direction><format>raw</format>\
+                 <inactivity_timeout>1</inactivity_timeout><timeout_policy>cancel</timeout_policy></image_transfer>"
+            )
+        }),
+        ("POST", "image_transfer/cancel" | "image_transfer/extend") => Ended(200),
+        ("POST", "image_transfer/pause") => Ended(400),
+        ("POST", "image_transfer/finalize" | "image_transfer/resume") => Ended(409),
         ("GET", "vms/list") => Filtered(|things| &things.vm),
         ("GET", "disks/list" | "storage_domain_disks/list") => Filtered(|things| &things.loose_disk),
         ("GET", "domain_disk_snapshots/list") => Filtered(|things| &things.image),
@@ -152,6 +166,7 @@ fn shows_a_thing(name: &str) -> bool {
         "disk_snapshot/get",
         "storage_domain_disk/get",
         "domain_disk_snapshot/get",
+        "image_transfer/get",
         "job/get",
         "steps/list",
         "step/get",
@@ -269,6 +284,7 @@ impl Stage {
             ("job", &z.job),
             ("step", &z.step),
             ("event", &z.event),
+            ("transfer", &z.transfer),
         ];
         let mut path = String::new();
         for segment in route.pattern.split('/').filter(|segment| !segment.is_empty()) {
@@ -298,7 +314,7 @@ impl Stage {
     fn nowhere(&self, route: &Route) -> Result<(String, Vec<String>)> {
         let mut ids = Vec::new();
         let mut given = Vec::new();
-        for name in ["vm", "disk", "nic", "snapshot", "image", "job", "step"] {
+        for name in ["vm", "disk", "nic", "snapshot", "image", "job", "step", "transfer"] {
             let id = Uuid::new_v4().to_string();
             given.push((name, id.clone()));
             ids.push(id);
@@ -491,6 +507,45 @@ fn expect_changes(stage: &Stage, route: &Route, make: Maker) -> Result<()> {
     Ok(())
 }
 
+fn expect_ended(stage: &Stage, route: &Route, status: u16) -> Result<()> {
+    let path = stage.path(route, &[])?;
+    let before = stage.world()?;
+    expect_strangers_out(stage, route, &path, "<action/>")?;
+    let refused = ask(&stage.scene.bob, route, &path, "<action/>")?.expect(&[403])?;
+    fault(route, &refused).context("a reader")?;
+    expect_absent(stage, route, &path, "<action/>").context("a member of another project")?;
+    for api in [&stage.scene.alice, &stage.scene.admin] {
+        ask(api, route, &path, "<action/>")?.expect(&[status])?;
+    }
+    ensure!(before == stage.world()?, "something happened to what is over");
+    Ok(())
+}
+
+fn expect_made_of(stage: &Stage, route: &Route, of: fn(&str) -> String) -> Result<()> {
+    let scene = &stage.scene;
+    let disk = Scene::disk(&scene.admin, &fresh())?;
+    let (path, body) = (stage.path(route, &[])?, of(&disk));
+    let before = stage.world()?;
+    expect_strangers_out(stage, route, &path, &body)?;
+    let refused = ask(&scene.bob, route, &path, &body)?.expect(&[403])?;
+    fault(route, &refused).context("a reader")?;
+    let foreign = ask(&scene.mallory, route, &path, &body)?.expect(&[400])?.text();
+    let nothing = Uuid::new_v4().to_string();
+    let unknown = ask(&scene.mallory, route, &path, &of(&nothing))?.expect(&[400])?.text();
+    ensure!(foreign.replace(&disk, &nothing) == unknown, "{foreign} / {unknown}");
+    ensure!(before == stage.world()?, "a refused request made something");
+    for api in [&scene.alice, &scene.admin] {
+        let id = only_id(&ask(api, route, &path, &body)?.expect(&[201])?)?;
+        api.wait_status(
+            &format!("{path}/{id}"),
+            "phase",
+            "finished_failure",
+            Duration::from_secs(60),
+        )?;
+    }
+    Ok(())
+}
+
 fn expect_made_at_home(stage: &Stage, route: &Route, body: &'static str) -> Result<()> {
     let scene = &stage.scene;
     let path = stage.path(route, &[])?;
@@ -668,6 +723,8 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
         Thing => expect_thing(stage, route),
         Change(make) => expect_changes(stage, route, make),
         Create(body) => expect_made_at_home(stage, route, body),
+        CreateOf(body) => expect_made_of(stage, route, body),
+        Ended(status) => expect_ended(stage, route, status),
     }
 }
 

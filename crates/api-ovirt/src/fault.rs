@@ -67,6 +67,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::ChainTooDeep
         | FaultCode::NoSpace
         | FaultCode::ImageRefused
+        | FaultCode::TransferPhase
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -344,6 +345,7 @@ mod tests {
         FaultCode::ChainTooDeep,
         FaultCode::NoSpace,
         FaultCode::ImageRefused,
+        FaultCode::TransferPhase,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -26,6 +26,7 @@ mod gzip;
 #[cfg(test)]
 mod hostile;
 mod house;
+mod image_transfer;
 mod job;
 mod list;
 mod login;
@@ -43,6 +44,8 @@ mod snapshot;
 mod sso;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transfers;
 mod user;
 mod vm;
 

@@ -31,6 +31,7 @@ pub(crate) const COLLECTIONS: &[(&str, bool)] = &[
     ("vms", true),
     ("disks", true),
     ("jobs", true),
+    ("imagetransfers", false),
     ("vnicprofiles", false),
     ("diskprofiles", false),
     ("permissions", false),

@@ -1,7 +1,7 @@
 //! The whole surface of this dialect on one page.
 
 use crate::{
-    attachment, disk, disk_snapshot, domain, event, house, job, nic, pki, root,
+    attachment, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, root,
     route::{Access, Handler, Place, Route, Shape},
     snapshot, sso, user, vm,
 };
@@ -108,6 +108,15 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Read GET "/disks/{disk}/statistics" "disk/statistics" => disk::nothing),
     api!(Read GET "/disks/{disk}/disksnapshots" "disk_snapshots/list" => disk_snapshot::list_of_disk),
     api!(Read GET "/disks/{disk}/disksnapshots/{image}" "disk_snapshot/get" => disk_snapshot::get_of_disk),
+    // --- image transfers
+    api!(AnyUser GET "/imagetransfers" "image_transfers/list" => image_transfer::list),
+    api!(AnyUser POST "/imagetransfers" "image_transfers/add" => image_transfer::add),
+    api!(Read GET "/imagetransfers/{transfer}" "image_transfer/get" => image_transfer::get),
+    api!(Operate POST "/imagetransfers/{transfer}/cancel" "image_transfer/cancel" => image_transfer::cancel),
+    api!(Operate POST "/imagetransfers/{transfer}/extend" "image_transfer/extend" => image_transfer::extend),
+    api!(Operate POST "/imagetransfers/{transfer}/finalize" "image_transfer/finalize" => image_transfer::finalize),
+    api!(Operate POST "/imagetransfers/{transfer}/pause" "image_transfer/pause" => image_transfer::pause),
+    api!(Operate POST "/imagetransfers/{transfer}/resume" "image_transfer/resume" => image_transfer::resume),
     // --- storage domains
     api!(AnyUser GET "/storagedomains" "storage_domains/list" => domain::list),
     api!(AnyUser GET "/storagedomains/{domain}" "storage_domain/get" => domain::get),

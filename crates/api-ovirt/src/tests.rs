@@ -5,6 +5,7 @@ use crate::{
     call::{Call, Visit},
     param::Params,
     router, routes,
+    transfers::Tickets,
 };
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -47,7 +48,9 @@ const SNAPSHOTS: &str = "/ovirt-engine/api/vms/b0000000-0000-4000-8000-000000000
 pub(crate) struct Front {
     service: axum::Router,
     api: Api,
-    _folder: tempfile::TempDir,
+    pub(crate) plane: Arc<Tickets>,
+    store: Store,
+    folder: tempfile::TempDir,
 }
 
 /// An administrator's call, for tests of what handlers share.
@@ -100,12 +103,30 @@ impl Front {
                 server_pem: String::new(),
             }),
         };
-        let api = Api::new(engine(folder.path(), store).await, auth, settings);
+        let plane = Arc::new(Tickets::default());
+        let engine = engine(folder.path(), store.clone(), Arc::clone(&plane)).await;
+        let api = Api::new(engine, auth, settings);
         Self {
             service: router(api.clone()),
             api,
-            _folder: folder,
+            plane,
+            store,
+            folder,
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the core, and starts another over the same data, with a data plane that knows nothing; the users stay.
+    pub(crate) async fn restart(&mut self) {
+        self.engine().stop(std::time::Duration::from_secs(10)).await;
+        self.plane = Arc::new(Tickets::default());
+        let engine = engine(self.folder.path(), self.store.clone(), Arc::clone(&self.plane)).await;
+        let before = &self.api.0;
+        self.api = Api::new(engine, before.auth.clone(), before.settings.clone());
+        self.service = router(self.api.clone());
     }
 
     pub(crate) async fn send(
@@ -161,7 +182,7 @@ impl Front {
     }
 }
 
-async fn engine(folder: &Path, store: Store) -> Engine {
+async fn engine(folder: &Path, store: Store, plane: Arc<Tickets>) -> Engine {
     for part in ["images", "boot", "run"] {
         std::fs::create_dir_all(folder.join(part)).unwrap();
     }
@@ -169,7 +190,7 @@ async fn engine(folder: &Path, store: Store) -> Engine {
     let (qemu, _) = stillpoint_qemu::Qemu::new(config).await.unwrap();
     let images = stillpoint_qemu::images::LocalImages::new("qemu-img");
     let options = stillpoint_engine::Options::in_data_dir(folder);
-    Engine::open(store, Arc::new(qemu), Arc::new(images), options)
+    Engine::open(store, Arc::new(qemu), Arc::new(images), plane, options)
         .await
         .unwrap()
 }

@@ -13,9 +13,14 @@
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
 //! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
+//! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
+//! | `ControlTransfer` | `transfer/control.rs` | none of its own | - |
 //! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
 
-use stillpoint_types::{DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId, VmId};
+use stillpoint_types::{
+    DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId, TimeoutPolicy, TransferDirection,
+    TransferId, VmId,
+};
 
 /// Where a request came from, for the log, jobs and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -302,4 +307,54 @@ pub struct RestoreSnapshot {
     pub snapshot: SnapshotId,
     /// Bring the memory back too, if the snapshot has one (the API's default is true).
     pub memory: bool,
+}
+
+/// What an image transfer moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferOf {
+    /// A disk's present content.
+    Disk(DiskId),
+    /// One image of a disk: an oVirt disk snapshot.
+    Image(ImageId),
+}
+
+/// Begins an image transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTransfer {
+    /// What is moved.
+    pub of: TransferOf,
+    /// Which way.
+    pub direction: TransferDirection,
+    /// Format of what goes over the wire; absent: the image's own.
+    pub format: Option<ImageFormat>,
+    /// Only the named image, not what lies below it.
+    pub shallow: bool,
+    /// Seconds that the client may be idle, 0 for any time; absent: 60.
+    pub inactivity_s: Option<u64>,
+    /// What becomes of an idle one.
+    pub policy: TimeoutPolicy,
+}
+
+/// What can be done to an image transfer that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferAction {
+    /// Gives it up.
+    Cancel,
+    /// The client is still there.
+    Extend,
+    /// The client is done.
+    Finalize,
+    /// Waits for a resume; uploads only.
+    Pause,
+    /// Goes on after a pause.
+    Resume,
+}
+
+/// Does something to an image transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlTransfer {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// What.
+    pub action: TransferAction,
 }

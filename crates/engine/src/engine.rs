@@ -2,17 +2,17 @@
 
 use crate::{
     command::{
-        Accepted, AddNic, AdoptDisk, Attach, CreateDisk, CreateSnapshot, CreateVm, DeleteDisk, DeleteSnapshot,
-        DeleteVm, Detach, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment,
-        UpdateDisk, UpdateVm,
+        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateDisk, CreateSnapshot, CreateTransfer, CreateVm,
+        DeleteDisk, DeleteSnapshot, DeleteVm, Detach, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm,
+        UpdateAttachment, UpdateDisk, UpdateVm,
     },
     fault::Fault,
     journal::{self, executor::Journal},
-    ports::{Chain, Hypervisor, ImageRef, Images, MemoryRef},
+    ports::{Chain, DataPlane, Hypervisor, ImageRef, Images, MemoryRef},
     reconcile, snapshot,
     view::{
         AttachmentView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, House, JobView, Page,
-        SnapshotDiskView, SnapshotView, StepView, UnregisteredView, VmView,
+        SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
     },
     vm,
 };
@@ -24,10 +24,10 @@ use std::{
 };
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
-    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId, VmId,
-    now_micros,
+    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId,
+    TransferId, VmId, now_micros,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a process whose monitor closed may take to end before its job waits for it.
@@ -48,6 +48,8 @@ pub struct Options {
     pub memory_limit: Duration,
     /// How long ended jobs stay readable: those that ended well, those that failed.
     pub job_keep: (Duration, Duration),
+    /// The same of image transfers.
+    pub transfer_keep: (Duration, Duration),
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             freeze_limit: Duration::from_secs(8),
             memory_limit: Duration::from_secs(30 * 60),
             job_keep: (Duration::from_secs(10 * 60), Duration::from_secs(60 * 60)),
+            transfer_keep: (Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)),
         }
     }
 }
@@ -71,10 +74,13 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) images: Arc<dyn Images>,
+    pub(crate) data_plane: Arc<dyn DataPlane>,
     pub(crate) options: Options,
     pub(crate) house: House,
     pub(crate) domain: DomainRow,
     pub(crate) journal: Journal,
+    /// Changes whenever somebody has done something to an image transfer.
+    pub(crate) transfers: watch::Sender<u64>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
@@ -197,6 +203,7 @@ impl Engine {
         store: Store,
         hypervisor: Arc<dyn Hypervisor>,
         images: Arc<dyn Images>,
+        data_plane: Arc<dyn DataPlane>,
         options: Options,
     ) -> Result<Self, Fault> {
         let path = options.images_dir.to_string_lossy().into_owned();
@@ -208,10 +215,12 @@ impl Engine {
             store,
             hypervisor,
             images,
+            data_plane,
             options,
             house,
             domain,
             journal: Journal::new(),
+            transfers: watch::Sender::new(0),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),
@@ -431,6 +440,16 @@ impl Engine {
         crate::job::steps(&self.inner, who, job).await
     }
 
+    /// A page of the image transfers, newest first.
+    pub async fn transfers(&self, who: &Caller, page: &Page) -> Result<Vec<TransferView>, Fault> {
+        crate::transfer::view::page(&self.inner, who, page).await
+    }
+
+    /// One image transfer.
+    pub async fn transfer(&self, who: &Caller, transfer: TransferId) -> Result<TransferView, Fault> {
+        crate::transfer::view::get(&self.inner, who, transfer).await
+    }
+
     /// A page of the events, newest first.
     pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
         crate::job::events(&self.inner, who, filter, page).await
@@ -585,5 +604,20 @@ impl Engine {
         command: RestoreSnapshot,
     ) -> Result<Accepted<SnapshotId>, Fault> {
         snapshot::restore::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Begins an image transfer.
+    pub async fn create_transfer(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateTransfer,
+    ) -> Result<Accepted<TransferId>, Fault> {
+        crate::transfer::create::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Does something to an image transfer.
+    pub async fn control_transfer(&self, who: &Caller, origin: &Origin, command: ControlTransfer) -> Result<(), Fault> {
+        crate::transfer::control::act(&self.inner, who, origin, command).await
     }
 }

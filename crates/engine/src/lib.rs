@@ -21,6 +21,7 @@ pub mod ports;
 mod progress;
 mod reconcile;
 mod snapshot;
+mod transfer;
 pub mod view;
 mod vm;
 
@@ -38,6 +39,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (snapshot::restore::KIND, 1) => snapshot::restore::load(row),
         (vm::start::KIND, 1) => vm::start::load(row),
         (disk::create::KIND, 1) => disk::create::load(row),
+        (transfer::KIND, 1) => transfer::load(row),
         (kind, version) => Err(Fault::internal(format!(
             "job {} is of kind {kind} version {version}, which this daemon does not know: start the newer one",
             row.id

@@ -21,6 +21,10 @@ pub(crate) const MEMORY_MAX_BYTES: u64 = 4 << 40;
 pub(crate) const CPUS_MAX: u32 = 255;
 /// Disks and interfaces on PCI: what the machine leaves free of bus 0.
 pub(crate) const PCI_SLOTS: std::ops::RangeInclusive<u8> = 4..=31;
+/// Image transfers under way at once: each has a storage daemon of its own, some 30 MiB of memory.
+pub(crate) const TRANSFERS_MAX: u64 = 64;
+/// Longest time that a client may ask to be idle, seconds: 30 days. (0: any time.)
+pub(crate) const INACTIVITY_MAX_S: u64 = 30 * 24 * 3600;
 /// Free bytes that a domain keeps for itself: below it nothing new is begun, so that guests can go on writing.
 pub(crate) const RESERVE_BYTES: u64 = 256 << 20;
 

@@ -9,6 +9,9 @@
 //! | restore | no | no | no | no | - (VM is down) | no |
 //! | start | no | no | no | no | no | no |
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
+//! | transfer of a disk or of one of its images | no | no | no | no | - | no |
+//!
+//! A transfer locks its disk: a download with other downloads, an upload alone.
 //!
 //! A refused request is told what holds the entity and since when.
 
@@ -46,6 +49,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// With others that only read.
+    pub(crate) fn shared(entity: Entity, name: &str) -> Self {
+        Self {
+            entity,
+            name: name.to_owned(),
+            mode: LockMode::Shared,
+        }
+    }
+
     pub(crate) fn exclusive(entity: Entity, name: &str) -> Self {
         Self {
             entity,
@@ -99,6 +111,15 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
         "vm" => "VM",
         other => other,
     };
+    if held.job_kind == crate::transfer::KIND {
+        let text = format!(
+            "Cannot do this now: {kind} {name} is being transferred by image transfer {} since {}. Finalize or cancel \
+             the transfer first.",
+            held.job,
+            moment(held.since)
+        );
+        return Fault::new(code, text);
+    }
     Fault::new(
         code,
         format!(

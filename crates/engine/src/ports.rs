@@ -243,6 +243,10 @@ pub trait Images: Send + Sync + 'static {
     /// one that was made whole is not withdrawn but used.
     async fn withdraw_base(&self, image: &ImageRef) -> Driven<()>;
 
+    /// Gives a file its name as an image, in the same directory, durably: `from` is gone then, `to` is there, and nothing
+    /// was replaced. Already so is success. The content is not looked at, and must be durable already.
+    async fn rename(&self, from: &ImageRef, to: &ImageRef) -> Driven<()>;
+
     /// Whether the image's file name is taken, by whatever it be.
     async fn is_taken(&self, image: &ImageRef) -> Driven<bool>;
 
@@ -404,6 +408,27 @@ pub enum MachineEvent {
     IoError(VmId, String),
 }
 
+/// A disk, or one of its older images, to be served as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The layers whose content is served, base first. The lowest need not be the disk's base: what is below it is
+    /// then read as not there.
+    pub chain: Chain,
+    /// Its top may be written to; nobody else has it open then.
+    pub writable: bool,
+}
+
+/// Where an export is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The NBD server's unix socket.
+    pub socket: PathBuf,
+    /// The export's name.
+    pub name: String,
+    /// Who serves it. Another one than before: what was written and not flushed may be lost.
+    pub process: ProcessRecord,
+}
+
 /// Starts, finds and ends machines. Processes outlive the daemon.
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
@@ -429,6 +454,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// earlier try of the same job left. Chains whose disk has an interrupted active merge are given as they must be
     /// opened (the caller has asked [`Images::is_merged`] first).
     async fn open_at_rest(&self, owner: JobId, chains: &[Chain]) -> Driven<Arc<dyn Endpoint>>;
+
+    /// Serves an export over NBD, in a storage daemon that belongs to `owner`; finds the one that an earlier daemon, or
+    /// an earlier try, left. It lives until [`Self::close_at_rest`].
+    async fn open_export(&self, owner: JobId, export: &Export) -> Driven<Exported>;
 
     /// Ends the storage daemon of `owner`, cleanly, so that bitmaps are stored. None there is success.
     async fn close_at_rest(&self, owner: JobId) -> Driven<()>;

@@ -2,10 +2,14 @@
 //!
 //! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
 
-use crate::config::{AttachmentConfig, SnapshotConfig, VmConfig};
+use crate::{
+    config::{AttachmentConfig, SnapshotConfig, VmConfig},
+    ports::TicketId,
+};
 use stillpoint_types::{
     DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId,
-    SnapshotType, StepId, StepState, UserId, VmId, VmStatus,
+    SnapshotType, StepId, StepState, TimeoutPolicy, TransferDirection, TransferId, TransferPhase, UserId, VmId,
+    VmStatus,
 };
 
 /// A page of a list: at most `limit` items after the key of the last item of the page before.
@@ -295,6 +299,37 @@ pub struct EventView {
     pub vm: Option<(VmId, String)>,
     /// The disk concerned.
     pub disk: Option<(DiskId, String)>,
+}
+
+/// An image transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferView {
+    /// Its id.
+    pub id: TransferId,
+    /// The disk.
+    pub disk: DiskId,
+    /// The image, if the client named that and not the disk.
+    pub image: Option<ImageId>,
+    /// Which way.
+    pub direction: TransferDirection,
+    /// Format of what goes over the wire.
+    pub format: ImageFormat,
+    /// Only the named image.
+    pub shallow: bool,
+    /// Seconds that the client may be idle; 0: any time.
+    pub inactivity_s: u32,
+    /// What becomes of an idle one.
+    pub policy: TimeoutPolicy,
+    /// Where it stands.
+    pub phase: TransferPhase,
+    /// A request is being served now.
+    pub active: bool,
+    /// Distinct bytes moved.
+    pub transferred_bytes: u64,
+    /// The secret of its URL: only while it has one, and only for who may use it.
+    pub ticket: Option<TicketId>,
+    /// Why it was paused, cancelled or failed.
+    pub reason: Option<String>,
 }
 
 /// The fixed surroundings that clients navigate: one of each.

@@ -10,7 +10,7 @@ use crate::{
     monitor::Monitor,
     probe::{Accel, Probed, probe},
     process::{self, Process},
-    rest::{self, AtRest},
+    rest::{self, AtRest, Purpose},
 };
 use async_trait::async_trait;
 use std::{
@@ -20,8 +20,8 @@ use std::{
     time::Duration,
 };
 use stillpoint_engine::ports::{
-    Chain, Driven, DriverError, DriverErrorKind, Endpoint, Hypervisor, Machine, MachineEvent, MachineSpec,
-    ProcessRecord, RunState,
+    Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Exported, Hypervisor, Machine, MachineEvent,
+    MachineSpec, ProcessRecord, RunState,
 };
 use stillpoint_types::{JobId, VmId};
 use tokio::{sync::broadcast, time::Instant};
@@ -215,10 +215,14 @@ impl Inner {
         Ok(Some(at_rest))
     }
 
-    async fn start_at_rest(&self, owner: JobId) -> Driven<Arc<AtRest>> {
+    async fn start_at_rest(&self, owner: JobId, purpose: Purpose) -> Driven<Arc<AtRest>> {
         let run_dir = self.layout.rest(owner);
         run_dir.prepare()?;
-        let process = process::spawn(&self.config.storage_daemon, &rest::arguments(&run_dir)?, &run_dir)?;
+        let process = process::spawn(
+            &self.config.storage_daemon,
+            &rest::arguments(&run_dir, purpose)?,
+            &run_dir,
+        )?;
         let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "start storage daemon").await?;
         Ok(at_rest)
@@ -231,6 +235,13 @@ impl Inner {
             drop(lock(&self.at_rest).remove(&owner));
         }
         self.layout.rest(owner).remove()
+    }
+
+    /// After a failure whose cause is told to the caller. The caller has the owner's turn.
+    async fn give_up_at_rest(&self, owner: JobId) {
+        if let Err(left) = self.close_at_rest(owner).await {
+            tracing::warn!(%owner, error = left.chain(), "storage daemon left running");
+        }
     }
 
     async fn close_in_turn(&self, owner: JobId) -> Driven<()> {
@@ -380,16 +391,40 @@ impl Hypervisor for Qemu {
         let _turn = turn.lock().await;
         let at_rest = match self.inner.find_at_rest(owner).await? {
             Some(at_rest) => at_rest,
-            None => self.inner.start_at_rest(owner).await?,
+            None => self.inner.start_at_rest(owner, Purpose::Work).await?,
         };
         drop(lock(&self.inner.at_rest).insert(owner, Arc::clone(&at_rest)));
         if let Err(error) = at_rest.open(chains).await {
-            if let Err(left) = self.inner.close_at_rest(owner).await {
-                tracing::warn!(%owner, error = left.chain(), "storage daemon left running");
-            }
+            self.inner.give_up_at_rest(owner).await;
             return Err(error);
         }
         Ok(at_rest)
+    }
+
+    async fn open_export(&self, owner: JobId, export: &Export) -> Driven<Exported> {
+        let turn = self.inner.rest_turn(owner);
+        let _turn = turn.lock().await;
+        let found = self.inner.find_at_rest(owner).await?;
+        let is_found = found.is_some();
+        let at_rest = match found {
+            Some(at_rest) => at_rest,
+            None => self.inner.start_at_rest(owner, Purpose::Serve).await?,
+        };
+        drop(lock(&self.inner.at_rest).insert(owner, Arc::clone(&at_rest)));
+        match at_rest.export(export).await {
+            Ok(name) => Ok(Exported {
+                socket: self.inner.layout.rest(owner).nbd(),
+                name: name.to_owned(),
+                process: at_rest.process().record().clone(),
+            }),
+            Err(error) => {
+                // One that was there before may serve somebody: its owner ends it when he is done.
+                if !is_found {
+                    self.inner.give_up_at_rest(owner).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn close_at_rest(&self, owner: JobId) -> Driven<()> {

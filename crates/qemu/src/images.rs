@@ -113,6 +113,28 @@ impl Images for LocalImages {
         blocking("inspect image", move || look::inspect(&path, format_hint)).await
     }
 
+    async fn rename(&self, from: &ImageRef, to: &ImageRef) -> Driven<()> {
+        const OP: &str = "rename image";
+        let claims = [from, to].map(|image| Claim::take(OP, &self.in_work, image.path.clone()));
+        let (from, to) = (from.path.clone(), to.path.clone());
+        blocking(OP, move || {
+            let _held = claims.into_iter().collect::<Driven<Vec<_>>>()?;
+            let ((parent, old), (same, new)) = (split(OP, &from)?, split(OP, &to)?);
+            if parent != same {
+                let text = format!("{} and {} are not in one directory", from.display(), to.display());
+                return Err(fault(DriverErrorKind::InvalidImage, OP, text));
+            }
+            let directory = Directory::open(OP, parent)?;
+            if directory.stat(OP, old)?.is_some() {
+                directory.rename_new(OP, old, new)?;
+            } else {
+                directory.present(OP, new)?;
+            }
+            directory.sync(OP)
+        })
+        .await
+    }
+
     async fn remove(&self, image: &ImageRef) -> Driven<()> {
         const OP: &str = "remove image";
         let claim = Claim::take(OP, &self.in_work, image.path.clone())?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA_DIR/run/vm/VM-ID/      qmp  qmp2  agent  (sockets)   console.log  qemu.log  pid
-//! DATA_DIR/run/rest/JOB-ID/   qmp  (socket)                 qemu.log  pid
+//! DATA_DIR/run/rest/JOB-ID/   qmp  nbd  (sockets)           qemu.log  pid
 //! ```
 //!
 //! Nothing here is the truth of anything: all of it may be lost with the processes. Directories are for the daemon's
@@ -97,6 +97,11 @@ impl RunDir {
         self.0.join("agent")
     }
 
+    /// NBD server of a storage daemon that exports.
+    pub(crate) fn nbd(&self) -> PathBuf {
+        self.0.join("nbd")
+    }
+
     pub(crate) fn console(&self) -> PathBuf {
         self.0.join("console.log")
     }
@@ -114,7 +119,14 @@ impl RunDir {
     pub(crate) fn prepare(&self) -> Driven<()> {
         const OP: &str = "prepare run directory";
         private_directory(OP, &self.0, true)?;
-        for stale in [self.qmp(), self.qmp2(), self.agent(), self.pid(), self.log()] {
+        for stale in [
+            self.qmp(),
+            self.qmp2(),
+            self.agent(),
+            self.nbd(),
+            self.pid(),
+            self.log(),
+        ] {
             match fs::remove_file(&stale) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failed(OP, &stale, e)),
                 _ => {}

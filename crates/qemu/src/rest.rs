@@ -8,15 +8,17 @@ use crate::{
     layout::{RunDir, utf8},
     machine::command_line::chain_nodes,
     monitor::Monitor,
+    names::format_node,
     process::Process,
     switch::{self, Freeze},
 };
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::ports::{
-    BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Merge, Progress, Switch,
-    SwitchReport,
+    BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress,
+    Switch, SwitchReport,
 };
 use stillpoint_types::ImageId;
 
@@ -31,13 +33,34 @@ pub(crate) struct AtRest {
     blocks: Blocks,
 }
 
+/// Name and id of the one export that a storage daemon has. Its socket is in a directory of our own, mode 0700: who can
+/// open that needs no secret name.
+const EXPORT: &str = "disk";
+
+/// What a storage daemon is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Work on chains through its monitor.
+    Work,
+    /// The same, with an NBD server.
+    Serve,
+}
+
+/// An export that a storage daemon has.
+#[derive(Debug, Deserialize)]
+struct Block {
+    id: String,
+    #[serde(rename = "shutting-down")]
+    is_ending: bool,
+}
+
 /// Its arguments. The pid file's path is also what a process is recognised by.
-pub(crate) fn arguments(run_dir: &RunDir) -> Driven<Vec<String>> {
+pub(crate) fn arguments(run_dir: &RunDir, purpose: Purpose) -> Driven<Vec<String>> {
     const OP: &str = "build command line";
     let socket = run_dir.qmp();
     let socket = utf8(OP, &socket)?.replace(',', ",,");
     let pid_file = run_dir.pid();
-    let words = [
+    let mut words = vec![
         "--chardev".to_owned(),
         format!("socket,id=qmp,path={socket},server=on,wait=off"),
         "--monitor".to_owned(),
@@ -45,7 +68,12 @@ pub(crate) fn arguments(run_dir: &RunDir) -> Driven<Vec<String>> {
         "--pidfile".to_owned(),
         utf8(OP, &pid_file)?.to_owned(),
     ];
-    Ok(words.to_vec())
+    if purpose == Purpose::Serve {
+        let socket = run_dir.nbd();
+        let socket = utf8(OP, &socket)?.replace(',', ",,");
+        words.extend(["--nbd-server".to_owned(), format!("addr.type=unix,addr.path={socket}")]);
+    }
+    Ok(words)
 }
 
 impl AtRest {
@@ -78,6 +106,28 @@ impl AtRest {
             }
         }
         Ok(())
+    }
+
+    /// Opens the chain, if it is not open, and serves its top over NBD, if that is not served.
+    pub(crate) async fn export(&self, export: &Export) -> Driven<&'static str> {
+        const OP: &str = "serve image";
+        let chain = &export.chain;
+        self.blocks.remember(std::slice::from_ref(chain));
+        for (image, nodes) in chain_nodes(chain, !export.writable)? {
+            let observed = self.blocks.observe().await?;
+            self.blocks.add_image(&observed, OP, image, nodes).await?;
+        }
+        let there: Vec<Block> = self.monitor.call(OP, "query-block-exports", json!({})).await?;
+        match there.iter().find(|block| block.id == EXPORT) {
+            Some(block) if block.is_ending => Err(DriverError::new(DriverErrorKind::Busy, OP, "the export is ending")),
+            Some(_) => Ok(EXPORT),
+            None => {
+                let add = json!({"type": "nbd", "id": EXPORT, "name": EXPORT, "writable": export.writable,
+                                 "node-name": format_node(chain.active().id)});
+                self.monitor.run(OP, "block-export-add", add).await?;
+                Ok(EXPORT)
+            }
+        }
     }
 
     /// Ends it, cleanly.

@@ -37,6 +37,7 @@ pub mod project;
 pub mod role;
 pub mod snapshot;
 pub mod token;
+pub mod transfer;
 pub mod user;
 pub mod vm;
 

@@ -28,6 +28,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "graph",
         sql: include_str!("../migrations/sqlite/0002_graph.sql"),
     },
+    Migration {
+        version: 3,
+        name: "transfer",
+        sql: include_str!("../migrations/sqlite/0003_transfer.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

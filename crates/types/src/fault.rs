@@ -63,6 +63,8 @@ pub enum FaultCode {
     NoSpace,
     /// An image file may not be adopted.
     ImageRefused,
+    /// The phase of the image transfer does not allow the operation.
+    TransferPhase,
     // --- the world
     /// The guest agent did not do what was asked within its deadline.
     GuestAgent,

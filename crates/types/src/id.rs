@@ -88,6 +88,8 @@ ids! {
     UserId = new_v4;
     /// A durable job; ordered by the time of its making.
     JobId = now_v7;
+    /// An image transfer; its job has the same UUID. Not a secret: the ticket is another id.
+    TransferId = now_v7;
     /// A step of a job, as clients see it.
     StepId = new_v4;
 }

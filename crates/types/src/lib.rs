@@ -11,8 +11,13 @@ pub mod state;
 pub use caller::{Access, Caller, Need};
 pub use crash::crash_point;
 pub use fault::FaultCode;
-pub use id::{DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, UserId, VmId};
-pub use state::{DiskInterface, ImageFormat, JobState, LockMode, Role, Severity, SnapshotType, StepState, VmStatus};
+pub use id::{
+    DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TransferId, UserId, VmId,
+};
+pub use state::{
+    DiskInterface, ImageFormat, JobState, LockMode, Role, Severity, SnapshotType, StepState, TimeoutPolicy,
+    TransferDirection, TransferPhase, VmStatus,
+};
 
 /// Microseconds since the Unix epoch, UTC: how every instant is stored.
 pub type Micros = i64;

@@ -136,6 +136,60 @@ labels! {
         Undone = "undone",
     }
 
+    /// Which way the bytes of an image transfer go (oVirt API `image_transfer_direction`).
+    TransferDirection {
+        /// To the client.
+        Download = "download",
+        /// To the disk.
+        Upload = "upload",
+    }
+
+    /// What becomes of an image transfer whose client is idle for too long (oVirt API
+    /// `image_transfer_timeout_policy`).
+    TimeoutPolicy {
+        /// Uploads are paused, downloads are cancelled.
+        Legacy = "legacy",
+        /// It is paused.
+        Pause = "pause",
+        /// It is cancelled.
+        Cancel = "cancel",
+    }
+
+    /// Where an image transfer stands (oVirt API `image_transfer_phase`, without its values that ours never has).
+    ///
+    /// ```text
+    /// initializing -> transferring <-> paused_user, paused_system (back through resuming)
+    /// any of these -> finalizing_success -> finished_success
+    /// any of these -> cancelled_user   -> finalizing_cleanup -> finished_failure
+    /// any of these -> cancelled_system -> finalizing_failure -> finished_failure
+    /// ```
+    TransferPhase {
+        /// Its ticket is being made.
+        Initializing = "initializing",
+        /// Its URL answers.
+        Transferring = "transferring",
+        /// On its way from paused back to transferring.
+        Resuming = "resuming",
+        /// Paused by the daemon: the client was idle, or the storage failed.
+        PausedSystem = "paused_system",
+        /// Paused by its user.
+        PausedUser = "paused_user",
+        /// Its user gave it up.
+        CancelledUser = "cancelled_user",
+        /// The daemon gave it up.
+        CancelledSystem = "cancelled_system",
+        /// The client is done: it is being closed and verified.
+        FinalizingSuccess = "finalizing_success",
+        /// It failed and is being cleaned up.
+        FinalizingFailure = "finalizing_failure",
+        /// It was cancelled by its user and is being cleaned up.
+        FinalizingCleanup = "finalizing_cleanup",
+        /// All is well.
+        FinishedSuccess = "finished_success",
+        /// It failed or was cancelled.
+        FinishedFailure = "finished_failure",
+    }
+
     /// How a lock row excludes others.
     LockMode {
         /// Nobody else may hold the entity.
@@ -164,6 +218,23 @@ labels! {
         Error = "error",
         /// Somebody must look.
         Alert = "alert",
+    }
+}
+
+impl TransferPhase {
+    /// Whether the transfer is over.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::FinishedSuccess | Self::FinishedFailure)
+    }
+
+    /// Whether the transfer has a ticket that a client may use now or after a resume.
+    #[must_use]
+    pub fn has_ticket(self) -> bool {
+        matches!(
+            self,
+            Self::Transferring | Self::Resuming | Self::PausedSystem | Self::PausedUser
+        )
     }
 }
 

@@ -67,6 +67,7 @@ examples! {
     a_vm_keeps_every_member_and_its_order: check_xml::<Vm>("vm.xml");
     a_storage_domain_keeps_every_member_and_its_order: check_xml::<StorageDomain>("storage_domain.xml");
     a_storage_domain_in_json_keeps_every_member: check_json::<StorageDomain>("storage_domain.json");
+    an_image_transfer_keeps_every_member_and_its_order: check_xml::<ImageTransfer>("image_transfer.xml");
     a_job_keeps_every_member_and_its_order: check_xml::<Job>("job.xml");
     a_job_in_json_keeps_every_member: check_json::<Job>("job.json");
     an_event_keeps_every_member_and_its_order: check_xml::<Event>("event.xml");

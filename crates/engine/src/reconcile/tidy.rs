@@ -18,7 +18,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use stillpoint_store::{
     Conn, StoreError, Tx,
     image::{self, ImageState},
-    job, snapshot,
+    job, snapshot, transfer,
 };
 use stillpoint_types::{ImageId, Micros, now_micros};
 
@@ -53,9 +53,15 @@ async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
     let (well, badly) = engine.options.job_keep;
     let before = |keep: Duration| now_micros() - Micros::try_from(keep.as_micros()).unwrap_or(Micros::MAX);
     let (well, badly) = (before(well), before(badly));
+    let (moved, failed) = engine.options.transfer_keep;
+    let (moved, failed) = (before(moved), before(failed));
     engine
         .store
-        .write(move |tx| job::purge(tx, well, badly, PURGE_MAX))
+        .write(move |tx| -> Result<(), StoreError> {
+            job::purge(tx, well, badly, PURGE_MAX)?;
+            transfer::purge(tx, moved, failed, PURGE_MAX)?;
+            Ok(())
+        })
         .await?;
     Ok(())
 }

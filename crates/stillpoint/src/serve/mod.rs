@@ -5,6 +5,7 @@ mod data_dir;
 mod health;
 mod listen;
 mod log;
+mod no_data_plane;
 mod tls;
 
 use crate::{
@@ -62,6 +63,7 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         store.clone(),
         Arc::new(qemu),
         Arc::new(LocalImages::new("qemu-img")),
+        Arc::new(no_data_plane::NoDataPlane),
         engine_options(&config),
     )
     .await

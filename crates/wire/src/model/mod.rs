@@ -10,6 +10,7 @@ mod infra;
 mod snapshot;
 mod storage;
 mod task;
+mod transfer;
 mod vm;
 
 pub use access::*;
@@ -19,4 +20,5 @@ pub use infra::*;
 pub use snapshot::*;
 pub use storage::*;
 pub use task::*;
+pub use transfer::*;
 pub use vm::*;
