@@ -5,7 +5,6 @@ mod data_dir;
 mod health;
 mod listen;
 mod log;
-mod no_data_plane;
 mod tls;
 
 use crate::{
@@ -19,6 +18,7 @@ use stillpoint_auth::{Auth, Bootstrap};
 use stillpoint_engine::{Engine, Options, ports::DriverErrorKind};
 use stillpoint_qemu::{Qemu, images::LocalImages};
 use stillpoint_store::{Store, StoreError};
+use stillpoint_transfer::Transfer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -59,11 +59,12 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let store = open_store(&config.data_dir).await?;
     let auth = Auth::open(store.clone(), &config.data_dir.join("keys").join("secret.key")).await?;
     apply_users(&auth, bootstrap.as_ref(), &config.data_dir).await?;
+    let data_plane = Transfer::new();
     let engine = Engine::open(
         store.clone(),
         Arc::new(qemu),
         Arc::new(LocalImages::new("qemu-img")),
-        Arc::new(no_data_plane::NoDataPlane),
+        Arc::new(data_plane.clone()),
         engine_options(&config),
     )
     .await
@@ -75,7 +76,9 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
-    let router = health::router(engine.clone()).fallback_service(ovirt);
+    let router = health::router(engine.clone())
+        .merge(stillpoint_transfer::router(data_plane))
+        .fallback_service(ovirt);
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
 
