@@ -278,7 +278,8 @@ async fn await_monitor(monitor: &Monitor, process: &Process, run_dir: &RunDir, o
                 DriverErrorKind::Protocol => DriverErrorKind::Disconnected,
                 kind => kind,
             };
-            return Err(DriverError::new(kind, op, format!("it ended at once: {log}")));
+            let why = if log.is_empty() { "it wrote no reason" } else { &log };
+            return Err(DriverError::new(kind, op, format!("it ended at once: {why}")));
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }

@@ -13,6 +13,7 @@ use crate::{
     failure::qmp_failed,
     graph::Observed,
     names::format_node,
+    process::Process,
     qmp::{Qmp, QmpError},
 };
 use serde_json::{Value, json};
@@ -36,8 +37,15 @@ const THAW_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Freeze {
     /// None wanted, none possible, or it failed before it began.
     Not(Frozen),
-    /// Through this agent, which is in step, within this time.
-    With(Arc<Agent>, Duration),
+    /// Through an agent.
+    With {
+        /// In step.
+        agent: Arc<Agent>,
+        /// Whose guest it is in.
+        process: Arc<Process>,
+        /// Within this time.
+        limit: Duration,
+    },
 }
 
 /// Checks everything and gives the transaction's arguments; `None` when all disks are on their overlays already.
@@ -135,14 +143,14 @@ pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Driven<T> 
 async fn window(qmp: &Qmp, transaction: &Value, freeze: Freeze, limit: Duration) -> Driven<SwitchReport> {
     let command = qmp.prepare("transaction", transaction);
     let begun = Instant::now();
-    let (frozen, agent) = match freeze {
+    let (frozen, guest) = match freeze {
         Freeze::Not(why) => (why, None),
-        Freeze::With(agent, limit) => {
+        Freeze::With { agent, process, limit } => {
             let frozen = match agent.freeze(limit).await {
                 Ok(count) => Frozen::Yes(count),
                 Err(error) => Frozen::Failed(error.to_string()),
             };
-            (frozen, Some(agent))
+            (frozen, Some((agent, process)))
         }
     };
     crash_point(&["switch", "frozen"]);
@@ -154,10 +162,10 @@ async fn window(qmp: &Qmp, transaction: &Value, freeze: Freeze, limit: Duration)
     };
     let transaction_us = micros(sent);
     crash_point(&["switch", "switched"]);
-    let (thawed, window_us) = match agent {
+    let (thawed, window_us) = match guest {
         None => (true, 0),
         // Even if the freeze failed: the guest may have frozen without an answer.
-        Some(agent) => (thaw(&agent).await, micros(begun)),
+        Some((agent, process)) => (thaw(&agent, &process).await, micros(begun)),
     };
     if let (Err(QmpError::Timeout(_)), Ok(pending)) = (&answer, &mut pending) {
         answer = pending.wait(limit).await.map(drop);
@@ -175,8 +183,8 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Thaws, again and again until the deadline: whether the guest confirmed it.
-async fn thaw(agent: &Agent) -> bool {
+/// Thaws, again and again until the deadline or the guest's end: whether the guest confirmed it.
+async fn thaw(agent: &Agent, process: &Process) -> bool {
     let end = Instant::now() + THAW_LIMIT;
     loop {
         match agent.thaw(THAW_TRY_LIMIT).await {
@@ -186,8 +194,13 @@ async fn thaw(agent: &Agent) -> bool {
                 if Instant::now() + THAW_PAUSE >= end {
                     return false;
                 }
-                if !matches!(error, AgentError::Timeout(_)) {
-                    tokio::time::sleep(THAW_PAUSE).await;
+                let pause = match error {
+                    AgentError::Timeout(_) => Duration::ZERO,
+                    _ => THAW_PAUSE,
+                };
+                // Nothing is left that could stay frozen.
+                if process.ended_within(pause).await {
+                    return false;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What must be true once a daemon is back: looked for in everything that a user, or an operator, can see.
 
-use super::{Attempt, GOES_ON_MAX, IN_ORDER_MAX, Images, Operation, Outcome, Victim, World};
+use super::{Attempt, BOOT_MAX, GOES_ON_MAX, IN_ORDER_MAX, Images, Operation, Outcome, Victim, World};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -212,6 +212,7 @@ impl World {
             }
             (Operation::Restore, _) => self.restored(attempt)?,
             (Operation::Start, _) if self.status()? == "up" => {
+                self.await_records(BOOT_MAX).context("the guest that was started")?;
                 self.is_fresh = true;
                 Outcome::Complete
             }

@@ -20,7 +20,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use stillpoint_testkit::{Api, Console, Daemon, Guest, VmSpec, eventually};
+use stillpoint_testkit::{Api, Console, Daemon, Guest, Refusal, VmSpec, eventually};
 
 /// Until when everything must be in order again after a restart.
 const IN_ORDER_MAX: Duration = Duration::from_secs(60);
@@ -218,7 +218,11 @@ impl World {
             self.is_frozen()?;
         }
         self.come_back(case.victim)?;
-        self.recovered(&attempt, case.victim, case.expect)
+        let outcome = self.recovered(&attempt, case.victim, case.expect)?;
+        if case.victim == Victim::Machine {
+            attempt.is_answered(answer, outcome)?;
+        }
+        Ok(outcome)
     }
 
     /// Waits for the point and kills there.
@@ -328,8 +332,9 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Sends the request. Whether it was answered at all is for the caller to judge.
-    fn begin(&self, api: &Api) -> Result<()> {
+    /// Sends the request; returns the failure that it was answered with. Whether it was answered at all is for the
+    /// caller to judge.
+    fn begin(&self, api: &Api) -> Result<Option<Refusal>> {
         let target = self.target.as_ref().map_or("", |(id, _)| id);
         let path = format!("vms/{}/snapshots/{target}", self.vm);
         match self.operation {
@@ -340,12 +345,36 @@ impl Attempt {
                 api.delete(&path)?.expect(&[200])?;
             }
             Operation::Restore => {
-                api.act(&format!("{path}/restore"), "<restore_memory>false</restore_memory>")?;
+                let parameters = "<action><restore_memory>false</restore_memory></action>";
+                return Self::act(api, &format!("{path}/restore"), parameters);
             }
-            Operation::Start => {
-                api.act(&format!("vms/{}/start", self.vm), "")?;
-            }
+            Operation::Start => return Self::act(api, &format!("vms/{}/start", self.vm), "<action/>"),
         }
+        Ok(None)
+    }
+
+    /// An action waits a moment for its job, so its answer may tell that the job failed.
+    fn act(api: &Api, path: &str, parameters: &str) -> Result<Option<Refusal>> {
+        let answer = api.post(path, parameters)?;
+        if let Ok(refusal) = answer.refusal() {
+            return Ok(Some(refusal));
+        }
+        let answer = answer.expect(&[200, 202])?.xml()?;
+        ensure!(
+            answer.text_at("status") != Some("failed"),
+            "failed without an error status: {answer:?}"
+        );
+        Ok(None)
+    }
+
+    /// A request whose daemon lived was answered, and truly: what is called failed was taken back.
+    fn is_answered(&self, answer: Result<Option<Refusal>>, outcome: Outcome) -> Result<()> {
+        let failure = answer.context("the request, whose daemon lived")?;
+        ensure!(
+            failure.is_none() || outcome == Outcome::Gone,
+            "{:?} ended {outcome:?}, but the user was told {failure:?}",
+            self.operation
+        );
         Ok(())
     }
 }

@@ -152,6 +152,14 @@ const RESTORE: [Moment; 6] = [
     Moment("snapshot_restore:switch:effect", Complete),
     Moment("snapshot_restore:switch:done", Complete),
 ];
+const START: [Moment; 6] = [
+    Moment("vm_start:spawn:started", Complete),
+    Moment("vm_start:spawn:effect", Complete),
+    Moment("vm_start:spawn:done", Complete),
+    Moment("vm_start:run:started", Complete),
+    Moment("vm_start:run:effect", Complete),
+    Moment("vm_start:run:done", Complete),
+];
 
 /// Every moment of an operation, with this victim. A machine can only be killed where there is one.
 #[must_use]
@@ -163,9 +171,12 @@ pub fn cases(operation: Operation, victim: Victim) -> Vec<Case> {
         Operation::DeleteActive { .. } => &DELETE_ACTIVE,
         Operation::DeleteMiddle => &DELETE_MIDDLE,
         Operation::Restore => &RESTORE,
-        Operation::Start => &[],
+        Operation::Start => &START,
     };
-    let has_machine = |point: &str| operation.is_live() || point.starts_with("merge:");
+    let has_machine = |point: &str| match operation {
+        Operation::Start => point != "vm_start:spawn:started",
+        _ => operation.is_live() || point.starts_with("merge:"),
+    };
     moments
         .iter()
         .filter(|Moment(point, _)| victim == Victim::Daemon || has_machine(point))
@@ -178,12 +189,13 @@ pub fn cases(operation: Operation, victim: Victim) -> Vec<Case> {
         .collect()
 }
 
-/// A merge goes on at rest when its machine is dead. A snapshot may be removed then: its disks are either set.
+/// A merge goes on at rest when its machine is dead, in a new storage daemon when the old one is: a merge that is given up
+/// in the middle would leave a snapshot of no moment. A new snapshot may be removed: its disks are either set.
+/// A start is not tried twice, but for one whose process was not on record yet.
 fn expected(operation: Operation, victim: Victim, outcome: Outcome) -> Option<Outcome> {
     let may_go = match operation {
         Operation::Create { .. } => victim != Victim::Daemon,
-        // The storage daemon of the merge was killed, so the merge failed; the next try ends it.
-        Operation::DeleteActive { live: false } => victim == Victim::Machine,
+        Operation::Start => victim != Victim::Daemon,
         _ => false,
     };
     (!may_go).then_some(outcome)

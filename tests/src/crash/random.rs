@@ -137,10 +137,10 @@ impl World {
         };
         died?;
         self.come_back(random.victim)?;
-        if random.victim == Victim::Machine {
-            answer.context("the request, whose daemon lived")?;
-        }
         let outcome = self.recovered(&attempt, random.victim, None)?;
+        if random.victim == Victim::Machine {
+            attempt.is_answered(answer, outcome)?;
+        }
         let recovered = self.api.events(self.seen)?;
         let is_recovery = |code: &str| code == "20001";
         let busy = recovered

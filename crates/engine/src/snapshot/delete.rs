@@ -25,7 +25,7 @@ use crate::{
     graph::{Node, Tidy, Tree},
     journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
     lock::{Entity, Wanted},
-    ports::{DriverErrorKind, Merge},
+    ports::{Driven, DriverErrorKind, Merge},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub(crate) const KIND: &str = "snapshot_delete";
 /// The saga's other name: merging hidden images without removing a snapshot.
 pub(crate) const KIND_MERGE: &str = "image_merge";
 const VERSION: u32 = 1;
+/// How often one merge at rest is begun when its storage daemon dies again and again.
+const REST_TRIES: u32 = 5;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
@@ -332,10 +334,9 @@ impl Delete {
     }
 
     async fn ensure_merged(&self, cx: &Cx, merge: &Merge) -> Result<(), StepError> {
-        let progress = cx.progress();
         if let Some(vm) = self.params.vm {
             if let Some(machine) = cx.engine.hypervisor.machine(vm) {
-                match machine.merge(merge, &progress).await {
+                match machine.merge(merge, &cx.progress()).await {
                     Ok(()) => return Ok(()),
                     Err(error) if error.kind == DriverErrorKind::Disconnected => cx.engine.hypervisor_gone(vm).await?,
                     Err(error) if error.kind == DriverErrorKind::Timeout => return Err(StepError::later(error)),
@@ -345,6 +346,21 @@ impl Delete {
                 return Err(StepError::later(cx.engine.unreachable(&self.params.vm_name)));
             }
         }
+        let mut tries = 1;
+        loop {
+            match self.merge_at_rest(cx, merge).await {
+                // The storage daemon died, which says nothing about the images. To give up here would leave the snapshot
+                // with a base that holds a part of the layer above: no moment that ever was.
+                Err(error) if error.kind == DriverErrorKind::Disconnected && tries < REST_TRIES => {
+                    tracing::warn!(job = %cx.job.id, tries, error = error.chain(), "a merge at rest was cut off; it is begun again");
+                    tries += 1;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    async fn merge_at_rest(&self, cx: &Cx, merge: &Merge) -> Driven<()> {
         // An earlier try's daemon is ended first: what the disk says is only then the truth.
         let hypervisor = &cx.engine.hypervisor;
         hypervisor.close_at_rest(cx.job.id).await?;
@@ -356,9 +372,9 @@ impl Delete {
             images: merge.chain.clone(),
         };
         let endpoint = hypervisor.open_at_rest(cx.job.id, &[chain]).await?;
-        let merged = endpoint.merge(merge, &progress).await;
+        let merged = endpoint.merge(merge, &cx.progress()).await;
         hypervisor.close_at_rest(cx.job.id).await?;
-        Ok(merged?)
+        merged
     }
 }
 

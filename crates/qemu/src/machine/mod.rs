@@ -39,7 +39,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(60);
 /// A connected machine.
 #[derive(Debug)]
 pub(crate) struct QemuMachine {
-    pub(crate) process: Process,
+    pub(crate) process: Arc<Process>,
     pub(crate) monitor: Arc<Monitor>,
     blocks: Blocks,
     agent: Arc<Agent>,
@@ -53,7 +53,7 @@ impl QemuMachine {
     pub(crate) fn new(process: Process, run_dir: &RunDir, command_limit: Duration) -> Self {
         let monitor = Arc::new(Monitor::new(run_dir.qmp(), command_limit));
         Self {
-            process,
+            process: Arc::new(process),
             blocks: Blocks::of_machine(Arc::clone(&monitor)),
             monitor,
             agent: Arc::new(Agent::new(run_dir.agent())),
@@ -87,7 +87,11 @@ impl QemuMachine {
             return Ok(Freeze::Not(Frozen::NoAgent));
         }
         match self.agent.sync(AGENT_SYNC_LIMIT.min(switch.freeze_limit)).await {
-            Ok(()) => Ok(Freeze::With(Arc::clone(&self.agent), switch.freeze_limit)),
+            Ok(()) => Ok(Freeze::With {
+                agent: Arc::clone(&self.agent),
+                process: Arc::clone(&self.process),
+                limit: switch.freeze_limit,
+            }),
             Err(error) => Ok(Freeze::Not(Frozen::Failed(error.to_string()))),
         }
     }
