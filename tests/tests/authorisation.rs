@@ -706,9 +706,9 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
     let rule = rule(route.method.as_str(), route.name).context("no rule")?;
     let access = match rule {
         Public(_) => Access::Public,
-        Shared | Filtered(_) | Own | Create(_) => Access::AnyUser,
+        Shared | Filtered(_) | Own | Create(_) | CreateOf(_) => Access::AnyUser,
         Thing => Access::Read,
-        Change(_) => Access::Operate,
+        Change(_) | Ended(_) => Access::Operate,
     };
     ensure!(
         route.access == access,
