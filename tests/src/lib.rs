@@ -6,6 +6,7 @@
 mod checks;
 pub mod crash;
 mod scene;
+pub mod sdk;
 
 pub use checks::Checks;
 pub use scene::{Scene, Things, only_id};

@@ -23,7 +23,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu", &["types", "engine"]),
     ("api-ovirt", &["types", "wire", "engine", "auth"]),
     ("transfer", &["types", "engine"]),
-    ("stillpoint", &["types", "store", "engine", "qemu", "auth", "api-ovirt", "transfer"]),
+    (
+        "stillpoint",
+        &["types", "store", "engine", "qemu", "auth", "api-ovirt", "transfer"],
+    ),
     ("testkit", &[]),
     ("system-tests", &["testkit"]),
 ];

@@ -3,39 +3,19 @@
 //! The checks are in `tests/clients/ovirt_sdk_core.py`; `STILLPOINT_TEST_PYTHON` names a Python that has the SDK
 //! (`./test` makes one; `scripts/make-venv target/venv` does it by hand).
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use stillpoint_system_tests::sdk;
 use stillpoint_testkit::{Daemon, Guest, Password};
-
-fn python() -> PathBuf {
-    let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
-    std::env::var_os("STILLPOINT_TEST_PYTHON").map_or(by_hand, PathBuf::from)
-}
-
-/// Fetches the CA certificate as backup tools do: without credentials and before they trust anything.
-fn fetch_ca(daemon: &Daemon) -> Result<PathBuf> {
-    let file = daemon.data_dir().join("../ca-of-client.pem");
-    let script = "import ssl, sys, urllib.request as u\n\
-                  opener = u.build_opener(u.ProxyHandler({}), u.HTTPSHandler(context=ssl._create_unverified_context()))\n\
-                  sys.stdout.buffer.write(opener.open(sys.argv[1], timeout=30).read())";
-    let path = "/ovirt-engine/services/pki-resource?resource=ca-certificate&format=X509-PEM-CA";
-    let done = Command::new(python())
-        .args(["-c", script, &format!("{}{path}", daemon.url())])
-        .output()?;
-    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    fs::write(&file, &done.stdout)?;
-    Ok(file)
-}
 
 fn run(arguments: &[&str]) -> Result<()> {
     let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;
     let guest = Guest::build()?;
     guest.install(daemon.data_dir())?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/ovirt_sdk_core.py");
-    let mut command = Command::new(python());
+    let mut command = Command::new(sdk::python());
     command.arg("-B").arg(script);
     command
         .env("STILLPOINT_URL", daemon.url())
@@ -47,7 +27,7 @@ fn run(arguments: &[&str]) -> Result<()> {
     );
     command.env("STILLPOINT_CONSOLES", daemon.data_dir().join("run/vm"));
     if daemon.url().starts_with("https:") {
-        command.env("STILLPOINT_CA", fetch_ca(&daemon)?);
+        command.env("STILLPOINT_CA", sdk::fetch_ca(&daemon)?);
     }
     let done = command
         .output()

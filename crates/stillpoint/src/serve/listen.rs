@@ -18,8 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Connections at a time: file descriptors are finite, and one client must not take them all.
 const CONNECTIONS_MAX: usize = 1024;
-/// Longest time for a TLS handshake, and for the head of a request.
-const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// Longest time for a TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
+/// Longest time for the head of a request, and so between two requests of a connection: clients of the data plane keep
+/// theirs while they write to slow storage (a minute in ovirt-imageio).
+const HEAD_LIMIT: Duration = Duration::from_secs(75);
 /// Longest head of a request.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
@@ -90,7 +93,7 @@ async fn one(
     }
     match acceptor {
         None => http(stream, peer, router, stopping).await,
-        Some(acceptor) => match tokio::time::timeout(HEAD_LIMIT, acceptor.accept(stream)).await {
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => http(stream, peer, router, stopping).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
             Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),

@@ -1,0 +1,34 @@
+//! The real clients for Python: where they are, and what they need before they start.
+
+use anyhow::{Result, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use stillpoint_testkit::Daemon;
+
+/// The Python that has the clients of `scripts/make-venv`.
+#[must_use]
+pub fn python() -> PathBuf {
+    let by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
+    std::env::var_os("STILLPOINT_TEST_PYTHON").map_or(by_hand, PathBuf::from)
+}
+
+/// Fetches the CA certificate as backup tools do: without credentials and before they trust anything.
+///
+/// # Errors
+/// What Python says.
+pub fn fetch_ca(daemon: &Daemon) -> Result<PathBuf> {
+    let file = daemon.data_dir().join("../ca-of-client.pem");
+    let script = "import ssl, sys, urllib.request as u\n\
+                  opener = u.build_opener(u.ProxyHandler({}), u.HTTPSHandler(context=ssl._create_unverified_context()))\n\
+                  sys.stdout.buffer.write(opener.open(sys.argv[1], timeout=30).read())";
+    let path = "/ovirt-engine/services/pki-resource?resource=ca-certificate&format=X509-PEM-CA";
+    let done = Command::new(python())
+        .args(["-c", script, &format!("{}{path}", daemon.url())])
+        .output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::write(&file, &done.stdout)?;
+    Ok(file)
+}

@@ -1,0 +1,60 @@
+//! Disks go in and out through image transfers, driven by the unmodified oVirt SDK and the unmodified imageio client.
+//!
+//! The steps are in `tests/clients/transfers.py`; the bytes are judged here, by `qemu-img compare`.
+
+use anyhow::{Result, ensure};
+use std::{path::Path, process::Command};
+use stillpoint_system_tests::sdk;
+use stillpoint_testkit::{Daemon, Password};
+
+fn tool(program: &str, arguments: &[&str]) -> Result<()> {
+    let done = Command::new(program).args(arguments).output()?;
+    let said = [done.stdout, done.stderr].concat();
+    ensure!(
+        done.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
+    Ok(())
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let source = path("source.qcow2");
+    tool("qemu-img", &["create", "-q", "-f", "qcow2", &source, "64M"])?;
+    for (pattern, at) in [("11", "1M"), ("22", "17M"), ("33", "63M")] {
+        tool(
+            "qemu-io",
+            &["-f", "qcow2", "-c", &format!("write -P {pattern} {at} 1M"), &source],
+        )?;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
+    let mut command = Command::new(sdk::python());
+    command.arg("-B").arg(script).arg(folder.path());
+    command
+        .env("STILLPOINT_URL", daemon.url())
+        .env("STILLPOINT_USER", "admin@internal");
+    command.env("STILLPOINT_PASSWORD", Password::of("admin")?.0);
+    if daemon.url().starts_with("https:") {
+        command.env("STILLPOINT_CA", sdk::fetch_ca(&daemon)?);
+    }
+    let done = command.output()?;
+    let said = [done.stdout, done.stderr].concat();
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&said));
+    for name in ["cow.qcow2", "raw.qcow2"] {
+        tool("qemu-img", &["compare", &source, &path(name)])?;
+    }
+    daemon.scan_log(&[])
+}
+
+#[test]
+fn disks_are_uploaded_and_downloaded_by_the_unmodified_clients_over_http() {
+    run(&[]).unwrap();
+}
+
+#[test]
+fn disks_are_uploaded_and_downloaded_by_the_unmodified_clients_over_https() {
+    run(&["--tls", "auto"]).unwrap();
+}
