@@ -208,10 +208,27 @@ pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
         // The survivor is as large as what was merged into it, and belongs to the disk that it serves now.
         "UPDATE image SET size_bytes = (SELECT size_bytes FROM image AS t WHERE t.id = ?2),
          disk_id = (SELECT disk_id FROM image AS t WHERE t.id = ?2) WHERE id = ?1",
+        "DELETE FROM half_merged WHERE image_id IN (?1, ?2)",
     ] {
         tx.sql().prepare_cached(sql)?.execute(values)?;
     }
     set_state(tx, top, ImageState::Doomed)
+}
+
+/// Marks an image into which a merge was begun that did not end. It can be marked twice.
+pub fn set_half_merged(tx: &Tx, id: ImageId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("INSERT INTO half_merged (image_id) VALUES (?1) ON CONFLICT DO NOTHING")?
+        .execute([id.to_string()])?;
+    Ok(())
+}
+
+/// Whether an image is marked so: read by itself, and not through what stands on it, it shows no moment that ever was.
+pub fn is_half_merged(conn: &Conn, id: ImageId) -> Stored<bool> {
+    Ok(conn
+        .sql()
+        .prepare_cached("SELECT 1 FROM half_merged WHERE image_id = ?1")?
+        .exists([id.to_string()])?)
 }
 
 /// Removes a row.

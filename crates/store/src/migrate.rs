@@ -33,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "transfer",
         sql: include_str!("../migrations/sqlite/0003_transfer.sql"),
     },
+    Migration {
+        version: 4,
+        name: "half_merged",
+        sql: include_str!("../migrations/sqlite/0004_half_merged.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -39,7 +39,7 @@ use stillpoint_store::{
     job::JobRow,
     snapshot,
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, VmId, VmStatus};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus};
 
 pub(crate) const KIND: &str = "snapshot_delete";
 /// The saga's other name: merging hidden images without removing a snapshot.
@@ -395,8 +395,9 @@ impl Saga for Delete {
     }
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
-        if cx.step.state == stillpoint_types::StepState::Done {
-            // A merge cannot be unmade, and need not be: no disk and no snapshot reads anything else than before.
+        if cx.step.state == StepState::Done {
+            // A merge that has ended cannot be unmade, and need not be: no disk and no other snapshot reads anything else
+            // than before. One that was begun only is marked by `undone`.
             return Ok(Undo::Undone);
         }
         let pair: Pair = cx.args()?;
@@ -433,6 +434,13 @@ impl Saga for Delete {
         };
         let (actor, description, name) = (Actor::of_job(job), &self.params.description, &self.params.vm_name);
         let steps = stillpoint_store::job::steps(tx, job.id)?;
+        for step in steps
+            .iter()
+            .filter(|step| step.state == StepState::Undone && step.output.is_none())
+        {
+            // It may have written into the base, which is what this snapshot shows.
+            image::set_half_merged(tx, from_json::<Pair>(&step.args)?.base)?;
+        }
         if steps.iter().any(|step| step.output.is_some()) {
             let left: Vec<String> = snapshot::disks(tx, id)?
                 .iter()
@@ -450,7 +458,7 @@ impl Saga for Delete {
                 .write(tx)?;
         }
         let text = format!(
-            "Failed to delete snapshot '{description}' for VM '{name}': {} Remove it again.",
+            "Failed to delete snapshot '{description}' for VM '{name}': {} It cannot be restored any more; remove it again.",
             why.text
         );
         Event::new(What::SnapshotRemoveFailed, text)

@@ -184,6 +184,14 @@ fn overlays(
                 ),
             ));
         }
+        if image::is_half_merged(tx, id)? {
+            let text = format!(
+                "Cannot restore Snapshot. The removal of snapshot '{}' was begun and failed, so its image of disk {disk} \
+                 holds a part of what was written later. Remove the snapshot again.",
+                row.description
+            );
+            return Err(Fault::new(FaultCode::SnapshotBroken, text));
+        }
         let base = image::get(tx, id)?.ok_or_else(|| Fault::internal("the snapshot's image is gone"))?;
         let size_bytes = config
             .attachments

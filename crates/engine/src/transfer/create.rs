@@ -66,6 +66,14 @@ fn plan(
         let text = format!("Cannot transfer Virtual Disk: disk {} is illegal: {why}", disk.alias);
         return Err(Fault::new(FaultCode::ImageIllegal, text));
     }
+    if image::is_half_merged(tx, image.id)? {
+        let text = format!(
+            "Cannot transfer Virtual Disk: the removal of the snapshot that holds image {} was begun and failed, so the \
+             image holds a part of what was written later. Remove the snapshot again.",
+            image.id
+        );
+        return Err(Fault::new(FaultCode::ImageIllegal, text));
+    }
     let upload = command.direction == TransferDirection::Upload;
     let wanted = if upload { Wanted::exclusive } else { Wanted::shared };
     let lock = wanted(Entity::Disk(disk.id), &disk.alias);
