@@ -529,11 +529,11 @@ fn the_root_leads_to_everything() {
         Ok(())
     });
     checks.item("C057", || {
-        // Without `imagetransfers`, which comes with the data plane.
         for rel in [
             "vms",
             "disks",
             "storagedomains",
+            "imagetransfers",
             "jobs",
             "events",
             "datacenters",
@@ -597,6 +597,7 @@ fn the_root_leads_to_everything() {
                 "vmpools" => "vm_pools",
                 "affinitylabels" => "affinity_labels",
                 "clusterlevels" => "cluster_levels",
+                "imagetransfers" => "image_transfers",
                 other => other,
             }
             .to_owned()

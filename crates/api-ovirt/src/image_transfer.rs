@@ -188,6 +188,11 @@ fn represent(call: &Call, host: &str, view: &TransferView) -> model::ImageTransf
         .as_ref()
         .map(|ticket| format!("{public_url}/images/{}", ticket.0.as_hyphenated()));
     let disk = format!("{base}/disks/{}", view.disk);
+    // A transfer can be read for a while after its disk was removed: then there is nothing to lead to.
+    let mut of_disk = model::Disk::of(view.disk.to_string(), disk.clone());
+    if !view.disk_is_there {
+        of_disk.head_mut().href = None;
+    }
     let mut image = model::Image::default();
     image.head_mut().id = Some(view.disk.to_string());
     let snapshot = view
@@ -206,7 +211,7 @@ fn represent(call: &Call, host: &str, view: &TransferView) -> model::ImageTransf
         transfer_url: url,
         transferred: Some(view.transferred_bytes),
         backup: None,
-        disk: model::Disk::reference(view.disk.to_string(), disk),
+        disk: Some(Box::new(of_disk)),
         host: model::Host::reference(host, format!("{base}/hosts/{host}")),
         image: Some(Box::new(image)),
         snapshot,

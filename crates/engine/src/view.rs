@@ -308,7 +308,9 @@ pub struct TransferView {
     pub id: TransferId,
     /// The disk.
     pub disk: DiskId,
-    /// The image, if the client named that and not the disk.
+    /// The disk has not been removed since.
+    pub disk_is_there: bool,
+    /// The image, if the client named that and not the disk, and if it has not been removed since.
     pub image: Option<ImageId>,
     /// Which way.
     pub direction: TransferDirection,

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::sync::Arc;
 use stillpoint_store::{
-    Conn,
+    Conn, image,
     transfer::{self, TransferRow},
 };
 use stillpoint_types::{Access, Caller, Need, TransferId, TransferPhase};
@@ -24,7 +24,7 @@ pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, page: &Page) -> Resu
     let rows = engine.store.read(read).await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
-        views.push(view(engine, who, row).await);
+        views.push(view(engine, who, row).await?);
     }
     Ok(views)
 }
@@ -37,10 +37,16 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: TransferId) -> Re
         Ok(row)
     };
     let row = engine.store.read(read).await?;
-    Ok(view(engine, who, row).await)
+    view(engine, who, row).await
 }
 
-async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> TransferView {
+async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> Result<TransferView, Fault> {
+    let (disk, image) = (row.disk, row.image);
+    let there = move |conn: &Conn| -> Result<_, Fault> {
+        let disk = stillpoint_store::disk::get(conn, disk)?.is_some();
+        Ok((disk, disk && image::get(conn, image)?.is_some()))
+    };
+    let (disk_is_there, image_is_there) = engine.store.read(there).await?;
     let ticket = row.phase.has_ticket().then(|| ticket_of(&row));
     let status = match &ticket {
         Some(ticket) => engine.data_plane.status(ticket).await.unwrap_or_else(|error| {
@@ -50,10 +56,11 @@ async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> TransferView {
         None => None,
     };
     let may_use = who.may(row.project, Need::Operate) == Access::Allowed;
-    TransferView {
+    Ok(TransferView {
         id: row.id,
         disk: row.disk,
-        image: row.by_image.then_some(row.image),
+        disk_is_there,
+        image: (row.by_image && image_is_there).then_some(row.image),
         direction: row.direction,
         format: row.format,
         shallow: row.shallow,
@@ -64,5 +71,5 @@ async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> TransferView {
         transferred_bytes: status.map_or(row.transferred, |status| status.transferred_bytes.max(row.transferred)),
         ticket: ticket.filter(|_| may_use),
         reason: row.reason,
-    }
+    })
 }
