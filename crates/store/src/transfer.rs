@@ -8,20 +8,10 @@ use crate::{
     column::{quantity, stored, text},
 };
 use rusqlite::{OptionalExtension, Row, params};
-use std::fmt;
 use stillpoint_types::{
-    DiskId, ImageFormat, ImageId, Micros, ProjectId, TimeoutPolicy, TransferDirection, TransferId, TransferPhase,
+    DiskId, ImageFormat, ImageId, Micros, ProjectId, TicketId, TimeoutPolicy, TransferDirection, TransferId,
+    TransferPhase,
 };
-
-/// The secret of a transfer's URL. It does not print itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub uuid::Uuid);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// A transfer's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +39,7 @@ pub struct TransferRow {
     /// What becomes of an idle one.
     pub policy: TimeoutPolicy,
     /// The secret of its URL.
-    pub ticket: Secret,
+    pub ticket: TicketId,
     /// Bytes that can be reached.
     pub size_bytes: u64,
     /// Where it stands.
@@ -79,7 +69,7 @@ fn transfer_row(row: &Row<'_>) -> rusqlite::Result<TransferRow> {
         shallow: row.get("shallow")?,
         inactivity_s: row.get("inactivity_s")?,
         policy: text(row, "timeout_policy")?,
-        ticket: Secret(text(row, "ticket")?),
+        ticket: TicketId(text(row, "ticket")?),
         size_bytes: quantity(row, "size_bytes")?,
         phase: text(row, "phase")?,
         reason: row.get("reason")?,

@@ -94,6 +94,17 @@ ids! {
     StepId = new_v4;
 }
 
+/// The name in an image transfer's URL, and its whole secret: 122 random bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TicketId(pub Uuid);
+
+impl fmt::Debug for TicketId {
+    /// Without the secret: whoever reads a log must not be able to read a disk.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketId(..)")
+    }
+}
+
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");

@@ -12,7 +12,8 @@ pub use caller::{Access, Caller, Need};
 pub use crash::crash_point;
 pub use fault::FaultCode;
 pub use id::{
-    DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TransferId, UserId, VmId,
+    DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TicketId, TransferId, UserId,
+    VmId,
 };
 pub use state::{
     DiskInterface, ImageFormat, JobState, LockMode, Role, Severity, SnapshotType, StepState, TimeoutPolicy,

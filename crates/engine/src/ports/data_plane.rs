@@ -6,18 +6,9 @@
 
 use super::Driven;
 use async_trait::async_trait;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-/// The name in a transfer's URL, and its whole secret: 122 random bits.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct TicketId(pub uuid::Uuid);
-
-impl fmt::Debug for TicketId {
-    /// Without the secret: whoever reads a log must not be able to read a disk.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TicketId(..)")
-    }
-}
+pub use stillpoint_types::TicketId;
 
 /// Where the bytes of a ticket are.
 #[derive(Debug, Clone, PartialEq, Eq)]

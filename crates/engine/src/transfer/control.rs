@@ -1,6 +1,6 @@
 //! What a client does to a transfer that is under way. Each is one transaction; the transfer's own step acts on it.
 
-use super::{OPEN, TICKET_VALID, event, ticket_of, wrong_phase};
+use super::{OPEN, TICKET_VALID, event, wrong_phase};
 use crate::{
     access,
     command::{ControlTransfer, Origin, TransferAction},
@@ -33,7 +33,7 @@ pub(crate) async fn act(
         .await?;
     engine.transfers.send_modify(|count| *count += 1);
     if command.action == TransferAction::Extend && row.phase == TransferPhase::Transferring {
-        let ticket = ticket_of(&row);
+        let ticket = row.ticket.clone();
         // Not served now (a restart): it will be, with a fresh life of its own.
         if engine.data_plane.status(&ticket).await?.is_some() {
             engine.data_plane.extend(&ticket, TICKET_VALID).await?;

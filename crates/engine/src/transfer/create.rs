@@ -13,13 +13,14 @@ use crate::{
 use std::sync::Arc;
 use stillpoint_store::{
     Tx,
-    disk::{self, DiskRow},
+    disk::DiskRow,
     image::{self, ImageRow, ImageState},
-    transfer::{self, Secret, TransferRow},
+    transfer::{self, TransferRow},
     vm,
 };
 use stillpoint_types::{
-    Caller, FaultCode, ImageFormat, ImageId, Need, TransferDirection, TransferId, TransferPhase, VmStatus, now_micros,
+    Caller, FaultCode, ImageFormat, ImageId, Need, TicketId, TransferDirection, TransferId, TransferPhase, VmStatus,
+    now_micros,
 };
 
 /// Idle time that a client gets who names none, seconds (oVirt's default).
@@ -148,7 +149,7 @@ fn row(
         shallow: command.shallow,
         inactivity_s,
         policy: command.policy,
-        ticket: Secret(uuid::Uuid::new_v4()),
+        ticket: TicketId(uuid::Uuid::new_v4()),
         size_bytes: image.size_bytes,
         phase: TransferPhase::Initializing,
         reason: None,
@@ -256,9 +257,4 @@ fn format(found: &Found, command: &CreateTransfer) -> Result<ImageFormat, Fault>
         )));
     }
     Ok(format)
-}
-
-/// A disk whose row is gone cannot be transferred; used by the verification of uploads.
-pub(super) fn disk_row(tx: &Tx, row: &TransferRow) -> Result<DiskRow, Fault> {
-    disk::get(tx, row.disk)?.ok_or_else(|| Fault::internal("the disk of a transfer is gone"))
 }

@@ -1,6 +1,6 @@
 //! The end of a transfer whose client is done: access ends, what was written is durable, and an upload is verified.
 
-use super::{REMOVE_LIMIT, Served, Transfer, create::disk_row, id_of, row_of, ticket_of, watch::note_transferred};
+use super::{REMOVE_LIMIT, Served, Transfer, id_of, row_of, watch::note_transferred};
 use crate::{
     fault::Fault,
     journal::{Cx, Done, StepError},
@@ -17,7 +17,7 @@ impl Transfer {
     /// Once it is done, nothing that was answered can be lost any more: `close` may find the storage daemon gone.
     pub(super) async fn flush(&self, cx: &Cx) -> Result<Done, StepError> {
         let row = row_of(&cx.engine, id_of(cx.job.id)).await.map_err(StepError::later)?;
-        let (plane, ticket) = (&cx.engine.data_plane, ticket_of(&row));
+        let (plane, ticket) = (&cx.engine.data_plane, row.ticket.clone());
         let upload = row.direction == TransferDirection::Upload;
         if plane.status(&ticket).await.map_err(StepError::later)?.is_none() && upload {
             // After a restart: whether all that was written is still there is the storage daemon's to say.
@@ -86,7 +86,7 @@ impl Transfer {
             .into());
         }
         Ok(Done::nothing().and(move |tx| {
-            disk_row(tx, &row)?;
+            disk::get(tx, row.disk)?.ok_or_else(|| Fault::internal("the disk of a transfer is gone"))?;
             image::set_state(tx, id, ImageState::Live)?;
             disk::set_image(tx, row.disk, id)?;
             Ok(())

@@ -31,7 +31,7 @@ use crate::{
     event::{Event, What},
     fault::Fault,
     journal::{Actor, Cx, Done, Saga, StepError, Undo, from_json},
-    ports::{ImageRef, ProcessRecord, TicketId},
+    ports::{ImageRef, ProcessRecord},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -90,8 +90,13 @@ fn id_of(job: JobId) -> TransferId {
     TransferId(job.0)
 }
 
-fn ticket_of(row: &TransferRow) -> TicketId {
-    TicketId(row.ticket.0)
+/// All phases of a transfer that is not over.
+fn unfinished() -> Vec<TransferPhase> {
+    TransferPhase::ALL
+        .iter()
+        .copied()
+        .filter(|phase| !phase.is_end())
+        .collect()
 }
 
 /// The row of a transfer whose job runs.
@@ -152,13 +157,8 @@ impl Saga for Transfer {
         }
         self.forget_fresh(tx)?;
         let reason = row.reason.as_deref().unwrap_or(&why.text).to_owned();
-        let every: Vec<_> = TransferPhase::ALL
-            .iter()
-            .copied()
-            .filter(|phase| !phase.is_end())
-            .collect();
         let to = TransferPhase::FinishedFailure;
-        transfer::set_phase(tx, id, &every, to, Some(&reason), now_micros())?;
+        transfer::set_phase(tx, id, &unfinished(), to, Some(&reason), now_micros())?;
         let (what, text) = if by_user {
             (What::TransferCancelled, "it was cancelled by its user.".to_owned())
         } else {

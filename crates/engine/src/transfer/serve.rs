@@ -1,6 +1,6 @@
 //! Opens what is moved, and gives the data plane its ticket: both as *ensure*, by the job's id and the ticket's name.
 
-use super::{Params, REMOVE_LIMIT, Served, TICKET_VALID, Transfer, event, id_of, row_of, ticket_of};
+use super::{Params, REMOVE_LIMIT, Served, TICKET_VALID, Transfer, event, id_of, row_of, unfinished};
 use crate::{
     event::What,
     fault::Fault,
@@ -92,7 +92,7 @@ impl Transfer {
         }
         let upload = row.direction == TransferDirection::Upload;
         let ticket = Ticket {
-            id: ticket_of(row),
+            id: row.ticket.clone(),
             source,
             size_bytes: row.size_bytes,
             rights: Rights {
@@ -148,15 +148,10 @@ impl Transfer {
             TransferPhase::FinalizingFailure
         };
         let write = move |tx: &Tx| -> Result<_, Fault> {
-            let every: Vec<_> = TransferPhase::ALL
-                .iter()
-                .copied()
-                .filter(|phase| !phase.is_end())
-                .collect();
-            Ok(transfer::set_phase(tx, id, &every, to, None, now_micros())?)
+            Ok(transfer::set_phase(tx, id, &unfinished(), to, None, now_micros())?)
         };
         cx.engine.store.write(write).await.map_err(StepError::later)?;
-        let ticket = ticket_of(&row);
+        let ticket = row.ticket.clone();
         let removed = cx.engine.data_plane.remove(&ticket, REMOVE_LIMIT).await;
         if let Err(error) = removed {
             // What could not be flushed is of no use any more; a ticket that is still there is.

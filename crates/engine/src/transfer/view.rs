@@ -1,7 +1,6 @@
 //! Transfers as clients see them. The secret of the URL is shown only to who may use it: a reader of the project may know
 //! of the transfer, but not read or write the disk through it.
 
-use super::ticket_of;
 use crate::{
     access,
     engine::Inner,
@@ -10,21 +9,22 @@ use crate::{
 };
 use std::sync::Arc;
 use stillpoint_store::{
-    Conn, image,
+    Conn, disk, image,
     transfer::{self, TransferRow},
 };
 use stillpoint_types::{Access, Caller, Need, TransferId, TransferPhase};
 
 pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, page: &Page) -> Result<Vec<TransferView>, Fault> {
     let (projects, page) = (who.visible_projects(), page.clone());
-    let read = move |conn: &Conn| -> Result<_, Fault> {
+    let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let before = page.after.as_ref().map(|(_, id)| id.as_str());
-        Ok(transfer::page(conn, projects.as_deref(), before, page.limit)?)
+        let rows = transfer::page(conn, projects.as_deref(), before, page.limit)?;
+        rows.into_iter().map(|row| seen(conn, row)).collect()
     };
-    let rows = engine.store.read(read).await?;
-    let mut views = Vec::with_capacity(rows.len());
-    for row in rows {
-        views.push(view(engine, who, row).await?);
+    let all = engine.store.read(read).await?;
+    let mut views = Vec::with_capacity(all.len());
+    for seen in all {
+        views.push(view(engine, who, seen).await);
     }
     Ok(views)
 }
@@ -34,20 +34,36 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: TransferId) -> Re
     let read = move |conn: &Conn| -> Result<_, Fault> {
         let row = transfer::get(conn, id)?.ok_or_else(|| Fault::not_found("image transfer", id))?;
         access::check(&asking, row.project, Need::Read, "image transfer", &id.to_string())?;
-        Ok(row)
+        seen(conn, row)
     };
-    let row = engine.store.read(read).await?;
-    view(engine, who, row).await
+    let seen = engine.store.read(read).await?;
+    Ok(view(engine, who, seen).await)
 }
 
-async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> Result<TransferView, Fault> {
-    let (disk, image) = (row.disk, row.image);
-    let there = move |conn: &Conn| -> Result<_, Fault> {
-        let disk = stillpoint_store::disk::get(conn, disk)?.is_some();
-        Ok((disk, disk && image::get(conn, image)?.is_some()))
-    };
-    let (disk_is_there, image_is_there) = engine.store.read(there).await?;
-    let ticket = row.phase.has_ticket().then(|| ticket_of(&row));
+/// A transfer's row, and what is left of what it names.
+struct Seen {
+    row: TransferRow,
+    disk_is_there: bool,
+    image_is_there: bool,
+}
+
+fn seen(conn: &Conn, row: TransferRow) -> Result<Seen, Fault> {
+    let disk_is_there = disk::get(conn, row.disk)?.is_some();
+    let image_is_there = disk_is_there && image::get(conn, row.image)?.is_some();
+    Ok(Seen {
+        row,
+        disk_is_there,
+        image_is_there,
+    })
+}
+
+async fn view(engine: &Inner, who: &Caller, seen: Seen) -> TransferView {
+    let Seen {
+        row,
+        disk_is_there,
+        image_is_there,
+    } = seen;
+    let ticket = row.phase.has_ticket().then(|| row.ticket.clone());
     let status = match &ticket {
         Some(ticket) => engine.data_plane.status(ticket).await.unwrap_or_else(|error| {
             tracing::warn!(transfer = %row.id, error = error.chain(), "a transfer is shown as it was last written down");
@@ -56,7 +72,7 @@ async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> Result<Transfer
         None => None,
     };
     let may_use = who.may(row.project, Need::Operate) == Access::Allowed;
-    Ok(TransferView {
+    TransferView {
         id: row.id,
         disk: row.disk,
         disk_is_there,
@@ -71,5 +87,5 @@ async fn view(engine: &Inner, who: &Caller, row: TransferRow) -> Result<Transfer
         transferred_bytes: status.map_or(row.transferred, |status| status.transferred_bytes.max(row.transferred)),
         ticket: ticket.filter(|_| may_use),
         reason: row.reason,
-    })
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! It is woken by every action on a transfer, and looks by itself every [`TICK`]: the data plane has no events.
 
-use super::{Served, TICKET_VALID, Transfer, event, expire::judge, id_of, row_of, ticket_of};
+use super::{Served, TICKET_VALID, Transfer, event, expire::judge, id_of, row_of};
 use crate::{
     event::What,
     fault::Fault,
@@ -65,7 +65,7 @@ impl Transfer {
         served: Option<&Served>,
         renewed: &mut Option<Instant>,
     ) -> Result<Duration, Fault> {
-        let ticket = ticket_of(row);
+        let ticket = row.ticket.clone();
         let Some(status) = cx.engine.data_plane.status(&ticket).await? else {
             // After a restart. The client's idle time begins anew: it is not his fault.
             if let Err(fault) = self.ensure_served(cx, row, served).await {
@@ -108,7 +108,7 @@ impl Transfer {
     }
 
     async fn resume(&self, cx: &Cx, row: &TransferRow, served: Option<&Served>) -> Result<(), Fault> {
-        let (plane, ticket) = (&cx.engine.data_plane, ticket_of(row));
+        let (plane, ticket) = (&cx.engine.data_plane, row.ticket.clone());
         let revived = async {
             match plane.status(&ticket).await? {
                 Some(status) if status.failure.is_none() => plane.extend(&ticket, TICKET_VALID).await?,
