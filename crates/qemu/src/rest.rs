@@ -98,12 +98,16 @@ impl AtRest {
     pub(crate) async fn open(&self, chains: &[Chain]) -> Driven<()> {
         self.blocks.remember(chains);
         for chain in chains {
-            for (image, nodes) in chain_nodes(chain, false)? {
-                let observed = self.blocks.observe().await?;
-                self.blocks
-                    .add_image(&observed, "open image at rest", image, nodes)
-                    .await?;
-            }
+            self.open_chain("open image at rest", chain, false).await?;
+        }
+        Ok(())
+    }
+
+    /// One look a chain: an image stands in it once, but may stand in several.
+    async fn open_chain(&self, op: &'static str, chain: &Chain, top_read_only: bool) -> Driven<()> {
+        let observed = self.blocks.observe().await?;
+        for (image, nodes) in chain_nodes(chain, top_read_only)? {
+            self.blocks.add_image(&observed, op, image, nodes).await?;
         }
         Ok(())
     }
@@ -113,10 +117,7 @@ impl AtRest {
         const OP: &str = "serve image";
         let chain = &export.chain;
         self.blocks.remember(std::slice::from_ref(chain));
-        for (image, nodes) in chain_nodes(chain, !export.writable)? {
-            let observed = self.blocks.observe().await?;
-            self.blocks.add_image(&observed, OP, image, nodes).await?;
-        }
+        self.open_chain(OP, chain, !export.writable).await?;
         let there: Vec<Block> = self.monitor.call(OP, "query-block-exports", json!({})).await?;
         match there.iter().find(|block| block.id == EXPORT) {
             Some(block) if block.is_ending => Err(DriverError::new(DriverErrorKind::Busy, OP, "the export is ending")),
