@@ -11,7 +11,7 @@ use crate::{
     search::Searchable,
     vm,
 };
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 use stillpoint_engine::{
     Fault,
     command::{AdoptDisk, CreateDisk, DeleteDisk, DomainRef, UpdateDisk},
@@ -219,11 +219,16 @@ fn name(body: &model::Disk) -> Option<String> {
 }
 
 fn format(body: &model::Disk) -> Result<Option<ImageFormat>, Refused> {
-    let parsed = body.format.as_deref().map(|text| {
+    word(body.format.as_deref(), "DiskFormat")
+}
+
+/// A word of a closed list, in either case.
+pub(crate) fn word<T: FromStr<Err = BadLabel>>(text: Option<&str>, kind: &str) -> Result<Option<T>, Refused> {
+    let parsed = text.map(|text| {
         text.trim()
             .to_ascii_lowercase()
             .parse()
-            .map_err(|_unknown: BadLabel| no_member(text, "DiskFormat"))
+            .map_err(|_unknown: BadLabel| no_member(text, kind))
     });
     parsed.transpose()
 }

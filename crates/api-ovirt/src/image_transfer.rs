@@ -4,17 +4,17 @@
 use crate::{
     answer::{Answer, action},
     call::{Call, body_id},
+    disk::word,
     fault::Refused,
     list::{self, Key, Listing},
     search::Searchable,
 };
-use std::str::FromStr;
 use stillpoint_engine::{
     Fault,
     command::{ControlTransfer, CreateTransfer, TransferAction, TransferOf},
     view::{Page, TransferView},
 };
-use stillpoint_types::{TimeoutPolicy, TransferDirection, TransferId, state::BadLabel};
+use stillpoint_types::{TimeoutPolicy, TransferDirection, TransferId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 const FIELDS: &[&str] = &["id", "phase"];
@@ -162,17 +162,6 @@ fn named(body: &model::ImageTransfer) -> Result<TransferOf, Refused> {
     } else {
         TransferOf::Disk(body_id(id, "disk")?)
     })
-}
-
-/// A word of a closed list.
-fn word<T: FromStr<Err = BadLabel>>(text: Option<&str>, kind: &str) -> Result<Option<T>, Refused> {
-    let parsed = text.map(|text| {
-        text.trim()
-            .to_ascii_lowercase()
-            .parse()
-            .map_err(|bad: BadLabel| Refused::invalid_value(format!("{:?} is not a member of {kind}", bad.value)))
-    });
-    parsed.transpose()
 }
 
 fn represent(call: &Call, host: &str, view: &TransferView) -> model::ImageTransfer {

@@ -46,12 +46,7 @@ impl Agreed {
 }
 
 fn lost(error: std::io::Error) -> DriverError {
-    DriverError::new(
-        DriverErrorKind::Disconnected,
-        OP,
-        "the NBD server closed the connection",
-    )
-    .caused_by(error)
+    closed(OP, error)
 }
 
 /// Opens an export with as many of the contexts as the server has.

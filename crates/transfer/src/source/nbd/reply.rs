@@ -4,7 +4,7 @@
 
 use super::{connection::Shared, wire::*};
 use bytes::Bytes;
-use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind};
+use stillpoint_engine::ports::{Driven, DriverError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     sync::oneshot,
@@ -109,12 +109,7 @@ impl Pending {
 }
 
 fn lost(error: std::io::Error) -> DriverError {
-    DriverError::new(
-        DriverErrorKind::Disconnected,
-        OP,
-        "the NBD server closed the connection",
-    )
-    .caused_by(error)
+    closed(OP, error)
 }
 
 /// Reads replies until something is wrong.

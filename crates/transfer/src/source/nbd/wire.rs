@@ -141,3 +141,13 @@ pub(super) fn refused(op: &'static str, error: u32, text: &[u8]) -> DriverError 
 pub(super) fn broken(op: &'static str, what: &str) -> DriverError {
     DriverError::new(DriverErrorKind::Protocol, op, format!("the NBD server {what}"))
 }
+
+/// The connection ended where the server had something to say.
+pub(super) fn closed(op: &'static str, error: std::io::Error) -> DriverError {
+    DriverError::new(
+        DriverErrorKind::Disconnected,
+        op,
+        "the NBD server closed the connection",
+    )
+    .caused_by(error)
+}
