@@ -7,6 +7,8 @@ mod checks;
 pub mod crash;
 mod scene;
 pub mod sdk;
+mod tool;
 
 pub use checks::Checks;
 pub use scene::{Scene, Things, only_id};
+pub use tool::tool;

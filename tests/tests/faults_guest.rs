@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use stillpoint_system_tests::tool;
 use stillpoint_testkit::records::Checker;
 use stillpoint_testkit::{Api, Console, Daemon, Guest, VmSpec, eventually};
 
@@ -192,20 +192,6 @@ fn a_guest_whose_agent_dies_while_frozen_is_thawed_as_soon_as_an_agent_is_back()
     }
     guest.end()?;
     guest.daemon.scan_log(&["thaw failed"])
-}
-
-fn tool(program: &str, arguments: &[&str]) -> Result<String> {
-    let done = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| program.to_owned())?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    ensure!(
-        done.status.success(),
-        "{program} {arguments:?}: {said}{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(said)
 }
 
 /// Takes the small file system away whatever happens.

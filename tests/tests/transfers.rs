@@ -4,19 +4,8 @@
 
 use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
-use stillpoint_system_tests::sdk;
+use stillpoint_system_tests::{sdk, tool};
 use stillpoint_testkit::{Daemon, Password};
-
-fn tool(program: &str, arguments: &[&str]) -> Result<()> {
-    let done = Command::new(program).args(arguments).output()?;
-    let said = [done.stdout, done.stderr].concat();
-    ensure!(
-        done.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&said)
-    );
-    Ok(())
-}
 
 fn run(arguments: &[&str]) -> Result<()> {
     let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;

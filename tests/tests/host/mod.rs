@@ -1,10 +1,10 @@
 //! What the tests of a failing host and of foreign files have in common: machines without guest, image files at rest.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+pub(crate) use stillpoint_system_tests::tool;
 use stillpoint_testkit::{Answer, Api, Daemon, Refusal, VmSpec, Xml, eventually};
 
 pub(crate) const FAILED: &str = "Operation Failed";
@@ -25,21 +25,6 @@ pub(crate) fn vm(api: &Api, name: &str, disks: usize) -> Result<(String, Vec<Str
 
 pub(crate) fn refused(answer: Result<Answer>) -> Result<Refusal> {
     answer?.refusal()
-}
-
-/// Runs a tool that must succeed; what it printed.
-pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String> {
-    let done = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| program.to_owned())?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    ensure!(
-        done.status.success(),
-        "{program} {arguments:?}: {said}{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(said)
 }
 
 pub(crate) fn text(path: &Path) -> Result<&str> {
