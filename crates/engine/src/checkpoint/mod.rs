@@ -1,4 +1,6 @@
 //! Checkpoints: what is known of a VM's past, so that a backup need only hold what changed since.
 
 pub(crate) mod delete;
+#[cfg(test)]
+mod model;
 pub(crate) mod view;

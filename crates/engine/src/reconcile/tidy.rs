@@ -10,7 +10,7 @@
 use crate::{
     engine::Inner,
     fault::Fault,
-    graph::Tidy,
+    graph::{Effort, Tidy},
     journal,
     snapshot::delete::{enqueue_merge, tree_of},
 };
@@ -74,9 +74,9 @@ fn plan(tx: &Tx) -> Result<Vec<stillpoint_types::JobId>, Fault> {
         if seen.contains(&row.id) {
             continue;
         }
-        let tree = tree_of(tx, row.id)?;
+        let tree = tree_of(tx, row.id, None)?;
         seen.extend(tree.nodes().keys());
-        for tidy in tree.plan() {
+        for tidy in tree.plan(Effort::Leftovers) {
             match tidy {
                 Tidy::Unlink(id) => image::set_state(tx, id, ImageState::Doomed)?,
                 Tidy::Merge { disk, base, top } => {

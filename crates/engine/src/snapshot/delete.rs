@@ -22,7 +22,7 @@ use crate::{
     engine::Inner,
     event::{Event, What},
     fault::Fault,
-    graph::{Node, Tidy, Tree},
+    graph::{Effort, Node, Tidy, Tree},
     journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
     lock::{Entity, Wanted},
     ports::{Driven, DriverErrorKind, Merge},
@@ -34,12 +34,14 @@ use std::{
     sync::Arc,
 };
 use stillpoint_store::{
-    Conn, Tx,
+    Conn, Tx, backup, checkpoint,
     image::{self, ImageState},
     job::JobRow,
     snapshot,
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus};
+use stillpoint_types::{
+    BackupId, Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus,
+};
 
 pub(crate) const KIND: &str = "snapshot_delete";
 /// The saga's other name: merging hidden images without removing a snapshot.
@@ -115,21 +117,21 @@ pub(crate) fn enqueue_internal(tx: &Tx, actor: &Actor, vm: VmId, id: SnapshotId)
 }
 
 /// The merges that removing a snapshot makes possible, through disks of this VM.
-fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)]) -> Result<Vec<NewStep>, Fault> {
+fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)], ended: Option<BackupId>) -> Result<Vec<NewStep>, Fault> {
     let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, vm)?
         .iter()
         .map(|a| a.disk)
         .collect();
     let (mut steps, mut seen) = (Vec::new(), HashSet::new());
     for (_, image) in held {
-        let mut tree = tree_of(tx, *image)?;
+        let mut tree = tree_of(tx, *image, ended)?;
         if !seen.insert(tree.nodes().keys().next().copied()) {
             continue;
         }
         for (_, image) in held {
             tree.forget_snapshot(*image);
         }
-        for tidy in tree.plan() {
+        for tidy in tree.plan(Effort::All) {
             let Tidy::Merge { disk, base, top } = tidy else {
                 continue;
             };
@@ -172,7 +174,7 @@ fn plan(
     for lock in &locks {
         crate::lock::expect_free(tx, lock.entity, &lock.name)?;
     }
-    let steps = merges(tx, vm, &held)?;
+    let steps = merges(tx, vm, &held, None)?;
     if steps.is_empty() {
         snapshot::delete(tx, id)?;
         stillpoint_store::vm::touch(tx, vm)?;
@@ -222,17 +224,20 @@ fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
     .with(&pair)
 }
 
-/// The whole tree that an image is in, with everybody's names.
-pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
+/// The whole tree that an image is in, with everybody's names. `ended`: a backup that is ending pins nothing any more.
+pub(crate) fn tree_of(conn: &Conn, id: ImageId, ended: Option<BackupId>) -> Result<Tree, Fault> {
     let Some(root) = image::chain(conn, id)?.into_iter().next() else {
         return Ok(Tree::default());
     };
-    let mut nodes = BTreeMap::new();
+    let (mut nodes, mut read) = (BTreeMap::new(), Vec::new());
     let mut todo = vec![root];
     while let Some(row) = todo.pop() {
         let (disks, snapshots) = image::names(conn, row.id)?;
         let creating = row.state == ImageState::Creating;
         todo.extend(image::children(conn, row.id)?);
+        if backup::reader_of(conn, row.id)?.is_some_and(|reader| Some(reader) != ended) {
+            read.push(row.id);
+        }
         nodes.insert(
             row.id,
             Node {
@@ -240,8 +245,17 @@ pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
                 disks,
                 snapshots,
                 creating,
+                anchored: !checkpoint::anchored(conn, row.id)?.is_empty(),
+                pinned: false,
             },
         );
+    }
+    // What is read is read through all that lies below it.
+    while let Some(id) = read.pop() {
+        if let Some(node) = nodes.get_mut(&id).filter(|node| !node.pinned) {
+            node.pinned = true;
+            read.extend(node.parent);
+        }
     }
     Ok(Tree::new(nodes))
 }
