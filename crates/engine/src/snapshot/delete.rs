@@ -56,6 +56,9 @@ struct Params {
     vm_name: String,
     snapshot: Option<SnapshotId>,
     description: String,
+    /// The backup whose end this is: it succeeds when the merges have ended.
+    #[serde(default)]
+    backup: Option<BackupId>,
 }
 
 /// Arguments of a `merge` step.
@@ -81,6 +84,7 @@ pub(crate) async fn submit(
             let found = access::vm(tx, &who, command.vm, Need::Operate)?;
             let row = access::snapshot(tx, &found, command.snapshot)?;
             crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+            crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
             if row.kind != SnapshotType::Regular {
                 return Err(Fault::new(
                     FaultCode::SnapshotNotRegular,
@@ -128,7 +132,8 @@ fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)], ended: Option<BackupId>
         if !seen.insert(tree.nodes().keys().next().copied()) {
             continue;
         }
-        for (_, image) in held {
+        // The snapshot that goes still holds them; that of a backup that ends has gone already.
+        for (_, image) in held.iter().filter(|_| ended.is_none()) {
             tree.forget_snapshot(*image);
         }
         for tidy in tree.plan(Effort::All) {
@@ -194,6 +199,7 @@ fn plan(
         vm_name: name.clone(),
         snapshot: Some(id),
         description: description.to_owned(),
+        backup: None,
     };
     let job = NewJob {
         kind: KIND,
@@ -285,6 +291,7 @@ pub(crate) fn enqueue_merge(
         vm_name: vm_name.unwrap_or_default(),
         snapshot: None,
         description: String::new(),
+        backup: None,
     };
     let job = NewJob {
         kind: KIND_MERGE,
@@ -305,6 +312,47 @@ pub(crate) fn enqueue_merge(
         )?],
     };
     enqueue(tx, &Actor::system(), job)
+}
+
+/// The merges that the end of a backup makes possible, through disks of its VM, as a job that the backup succeeds with;
+/// `None` if there are none, or the VM cannot have them now.
+pub(crate) fn enqueue_settling(
+    tx: &Tx,
+    actor: &Actor,
+    vm: VmId,
+    frozen: &[(DiskId, ImageId)],
+    backup: BackupId,
+) -> Result<Option<stillpoint_types::JobId>, Fault> {
+    let Some(row) = stillpoint_store::vm::get(tx, vm)? else {
+        return Ok(None);
+    };
+    let steps = merges(tx, vm, frozen, Some(backup))?;
+    if steps.is_empty() || !matches!(row.status, VmStatus::Up | VmStatus::Paused | VmStatus::Down) {
+        return Ok(None);
+    }
+    let mut locks = vec![Wanted::exclusive(Entity::Vm(vm), &row.name)];
+    for (disk, _) in frozen {
+        let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
+        locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
+    }
+    let params = Params {
+        vm: Some(vm),
+        vm_name: row.name.clone(),
+        snapshot: None,
+        description: String::new(),
+        backup: Some(backup),
+    };
+    let job = NewJob {
+        kind: KIND_MERGE,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Merging what a backup of VM {} held apart", row.name),
+        project: row.project,
+        vm: Some(vm),
+        locks,
+        steps,
+    };
+    Ok(Some(enqueue(tx, actor, job)?))
 }
 
 /// The saga.
@@ -397,6 +445,8 @@ impl Saga for Delete {
     async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
         let pair: Pair = cx.args()?;
         let merge = self.merge(cx, &pair).await?;
+        // Before the first byte moves: what the top holds is the record of changes since what the base is.
+        crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
         self.ensure_merged(cx, &merge).await?;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {
@@ -432,6 +482,9 @@ impl Saga for Delete {
     }
 
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+        if let Some(backup) = self.params.backup {
+            return crate::backup::finalize::succeed(tx, job, backup);
+        }
         let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
             return Ok(());
         };
@@ -443,6 +496,10 @@ impl Saga for Delete {
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
+        if let Some(backup) = self.params.backup {
+            crate::backup::finalize::tell_leftover(tx, job, backup, &why.text)?;
+            return crate::backup::finalize::succeed(tx, job, backup);
+        }
         let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
             return Ok(());
         };
