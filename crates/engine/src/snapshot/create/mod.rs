@@ -132,7 +132,6 @@ impl Create {
 
     async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
         let disks = self.params.disks.iter().map(|disk| disk.disk).collect();
-        crate::files::expect_recorded(&cx.engine, disks).await?;
         let images = Arc::clone(&cx.engine.images);
         let mut tasks = tokio::task::JoinSet::new();
         for disk in self.params.disks.clone() {
@@ -143,9 +142,11 @@ impl Create {
                     .await
             });
         }
-        while let Some(made) = tasks.join_next().await {
-            made.map_err(Fault::internal)??;
-        }
+        // Meanwhile: overlays on what is not as recorded are withdrawn, like all others of a step that failed.
+        let recorded = crate::files::expect_recorded(&cx.engine, disks).await;
+        let made = tasks.join_all().await;
+        recorded?;
+        made.into_iter().collect::<Result<(), _>>()?;
         if self.params.live {
             let Some(machine) = self.machine(cx) else {
                 if cx.engine.is_unreachable(self.params.vm).await? {
