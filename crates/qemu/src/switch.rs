@@ -50,10 +50,7 @@ pub(crate) enum Freeze {
 }
 
 /// Checks everything and gives the transaction's arguments; `None` when all disks are on their overlays already.
-pub(crate) async fn plan(
-    observed: impl Future<Output = Driven<Observed>>,
-    switch: &Switch,
-) -> Driven<Option<Value>> {
+pub(crate) async fn plan(observed: impl Future<Output = Driven<Observed>>, switch: &Switch) -> Driven<Option<Value>> {
     let (observed, overlays) = tokio::join!(observed, overlay_sizes(switch));
     let (observed, overlays) = (observed?, overlays?);
     let mut actions = Vec::new();

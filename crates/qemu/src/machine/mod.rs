@@ -1,7 +1,7 @@
 //! One running QEMU: the machine's side of the ports.
 //!
-//! Holds a pidfd, a monitor and an agent client; remembers nothing about the guest, but for the moment between the opening
-//! of overlays and the switch to them. Where it says "agent", the guest is
+//! Holds a pidfd, a monitor and an agent client; remembers nothing about the guest, but what a switch that is
+//! being prepared has asked for. Where it says "agent", the guest is
 //! on the other side, which may not answer: every call there has a deadline and none of them can fail an operation.
 
 pub(crate) mod command_line;
@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -43,8 +44,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(60);
 /// who works on it behind our back.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(250);
 
-/// What a switch has to know, asked for as soon as its overlays are open: the answers come while the journal writes that
-/// they are.
+/// What a switch has to know, asked for while its overlays are being made.
 #[derive(Debug)]
 struct Look {
     asked: Instant,
@@ -68,6 +68,8 @@ pub(crate) struct QemuMachine {
     blocks: Blocks,
     agent: Arc<Agent>,
     look: Mutex<Option<Look>>,
+    /// Overlays whose opening was begun and is not yet waited for.
+    opening: Mutex<HashMap<ImageId, JoinHandle<Driven<()>>>>,
     /// The vCPUs were stopped already when the save in course began.
     paused_before: AtomicBool,
     /// That save was cancelled: what it wrote is dropped, even if QEMU completed it.
@@ -83,6 +85,7 @@ impl QemuMachine {
             monitor,
             agent: Arc::new(Agent::new(run_dir.agent())),
             look: Mutex::new(None),
+            opening: Mutex::default(),
             paused_before: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
         }
@@ -107,7 +110,17 @@ impl QemuMachine {
         }
     }
 
-    /// The look that was begun when the overlays were opened, or one begun now.
+    /// Waits for the opening of this overlay, if it was begun: how it went.
+    async fn opened(&self, overlay: ImageId) -> Option<Driven<()>> {
+        let begun = self
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&overlay);
+        Some(switch::joined(begun?.await).and_then(std::convert::identity))
+    }
+
+    /// The look that was begun by [`Machine::expect_switch`], or one begun now.
     fn fresh_look(&self) -> Look {
         let begun = self.look.lock().unwrap_or_else(PoisonError::into_inner).take();
         begun
@@ -169,12 +182,19 @@ impl Endpoint for QemuMachine {
     }
 
     async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
-        self.blocks.open_overlays(overlays).await?;
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.look());
-        Ok(())
+        let mut missing = Vec::new();
+        for overlay in overlays {
+            match self.opened(overlay.id).await {
+                Some(opened) => opened?,
+                None => missing.push(overlay.clone()),
+            }
+        }
+        self.blocks.open_overlays(&missing).await
     }
 
     async fn close_image(&self, image: ImageId) -> Driven<()> {
+        // Else it might be opened after it was closed. How that went does not matter any more.
+        self.opened(image).await;
         self.blocks.close_image(image).await
     }
 
@@ -237,6 +257,17 @@ impl Machine for QemuMachine {
             "kill machine",
             format!("pid {pid} does not end"),
         ))
+    }
+
+    fn expect_switch(&self) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.look());
+    }
+
+    fn begin_open(&self, overlay: &ImageRef) {
+        let (blocks, id, overlay) = (self.blocks.clone(), overlay.id, overlay.clone());
+        let opening = tokio::spawn(async move { blocks.open_overlays(std::slice::from_ref(&overlay)).await });
+        let mut begun = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.insert(id, opening);
     }
 
     async fn thaw(&self) -> Driven<Option<u64>> {
