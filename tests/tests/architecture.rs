@@ -35,6 +35,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 const TESTS_MAY: &[(&str, &[&str])] = &[
     // The dialect's tests stand on a real core over a real store and real images.
     ("api-ovirt", &["store", "qemu"]),
+    // A whole core on a real QEMU, without the HTTP of a dialect; its bytes are fetched by the tests' client.
+    ("stillpoint", &["testkit"]),
     // They walk the route table as it is.
     ("system-tests", &["api-ovirt"]),
 ];
