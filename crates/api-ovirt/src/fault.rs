@@ -54,6 +54,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::Duplicate
         | FaultCode::Unsupported
         | FaultCode::DiskNotAttached
+        | FaultCode::BackupIdInUse
         | FaultCode::SnapshotBroken => (StatusCode::BAD_REQUEST, FAILED, List),
         FaultCode::NameInUse
         | FaultCode::IdInUse
@@ -68,6 +69,9 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::NoSpace
         | FaultCode::ImageRefused
         | FaultCode::TransferPhase
+        | FaultCode::DuringBackup
+        | FaultCode::BackupPhase
+        | FaultCode::DiskNotActive
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -346,6 +350,10 @@ mod tests {
         FaultCode::NoSpace,
         FaultCode::ImageRefused,
         FaultCode::TransferPhase,
+        FaultCode::DuringBackup,
+        FaultCode::BackupPhase,
+        FaultCode::BackupIdInUse,
+        FaultCode::DiskNotActive,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -16,10 +16,13 @@
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
 //! | `ControlTransfer` | `transfer/control.rs` | none of its own | - |
 //! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
+//! | `CreateBackup` | `backup/create.rs` | VM, its disks; then as its kind says (`lock.rs`) | up, down |
+//! | `FinalizeBackup` | `backup/finalize.rs` | none of its own | - |
+//! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
 
 use stillpoint_types::{
-    DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId, TimeoutPolicy, TransferDirection,
-    TransferId, VmId,
+    BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId,
+    TimeoutPolicy, TransferDirection, TransferId, VmId,
 };
 
 /// Where a request came from, for the log, jobs and events.
@@ -316,6 +319,13 @@ pub enum TransferOf {
     Disk(DiskId),
     /// One image of a disk: an oVirt disk snapshot.
     Image(ImageId),
+    /// A disk as it was at a backup's moment.
+    Backup {
+        /// The backup: it must be ready.
+        backup: BackupId,
+        /// The disk: it must be in the backup.
+        disk: DiskId,
+    },
 }
 
 /// Begins an image transfer.
@@ -357,4 +367,41 @@ pub struct ControlTransfer {
     pub transfer: TransferId,
     /// What.
     pub action: TransferAction,
+}
+
+/// Holds one moment of a VM's disks for download, and remembers it as a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateBackup {
+    /// The VM.
+    pub vm: VmId,
+    /// The backup's id, if the client chose one.
+    pub id: Option<BackupId>,
+    /// Only what changed since that checkpoint is wanted; disks that are not in it are given in full.
+    pub from: Option<CheckpointId>,
+    /// Which disks: at least one, all plugged into the VM.
+    pub disks: Vec<DiskId>,
+    /// At most 1024 characters.
+    pub description: String,
+    /// Fail if the guest's file systems cannot be frozen.
+    pub require_consistency: bool,
+    /// No snapshot that users see; the VM is locked until the backup ends.
+    pub use_active: bool,
+}
+
+/// The client is done with a backup; before it is ready: gives it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinalizeBackup {
+    /// The VM.
+    pub vm: VmId,
+    /// The backup.
+    pub backup: BackupId,
+}
+
+/// Removes a checkpoint: no backup can start from it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeleteCheckpoint {
+    /// The VM.
+    pub vm: VmId,
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
 }

@@ -2,17 +2,17 @@
 
 use crate::{
     command::{
-        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateDisk, CreateSnapshot, CreateTransfer, CreateVm,
-        DeleteDisk, DeleteSnapshot, DeleteVm, Detach, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm,
-        UpdateAttachment, UpdateDisk, UpdateVm,
+        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer,
+        CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, FinalizeBackup, Origin, RemoveNic,
+        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
     },
     fault::Fault,
     journal::{self, executor::Journal},
     ports::{Chain, DataPlane, Hypervisor, ImageRef, Images, MemoryRef},
     reconcile, snapshot,
     view::{
-        AttachmentView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, House, JobView, Page,
-        SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, House,
+        JobView, Page, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
     },
     vm,
 };
@@ -24,8 +24,8 @@ use std::{
 };
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
-    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, NicId, SnapshotId,
-    TransferId, VmId, now_micros,
+    BackupId, Caller, CheckpointId, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId,
+    NicId, SnapshotId, TransferId, VmId, now_micros,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -450,6 +450,26 @@ impl Engine {
         crate::transfer::view::get(&self.inner, who, transfer).await
     }
 
+    /// The backups of a VM, oldest first; those that ended stay for a while.
+    pub async fn backups(&self, who: &Caller, vm: VmId) -> Result<Vec<BackupView>, Fault> {
+        crate::backup::view::of_vm(&self.inner, who, vm).await
+    }
+
+    /// One backup.
+    pub async fn backup(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupView, Fault> {
+        crate::backup::view::get(&self.inner, who, vm, backup).await
+    }
+
+    /// The checkpoints of a VM, oldest first.
+    pub async fn checkpoints(&self, who: &Caller, vm: VmId) -> Result<Vec<CheckpointView>, Fault> {
+        crate::checkpoint::view::of_vm(&self.inner, who, vm).await
+    }
+
+    /// One checkpoint.
+    pub async fn checkpoint(&self, who: &Caller, vm: VmId, checkpoint: CheckpointId) -> Result<CheckpointView, Fault> {
+        crate::checkpoint::view::get(&self.inner, who, vm, checkpoint).await
+    }
+
     /// A page of the events, newest first.
     pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
         crate::job::events(&self.inner, who, filter, page).await
@@ -619,5 +639,30 @@ impl Engine {
     /// Does something to an image transfer.
     pub async fn control_transfer(&self, who: &Caller, origin: &Origin, command: ControlTransfer) -> Result<(), Fault> {
         crate::transfer::control::act(&self.inner, who, origin, command).await
+    }
+
+    /// Begins a backup. Its job lasts as long as the backup does, so none is in the answer.
+    pub async fn backup_create(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateBackup,
+    ) -> Result<Accepted<BackupId>, Fault> {
+        crate::backup::create::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Ends a backup. One that is ending or has ended well stays as it is.
+    pub async fn backup_finalize(&self, who: &Caller, origin: &Origin, command: FinalizeBackup) -> Result<(), Fault> {
+        crate::backup::finalize::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Removes a checkpoint.
+    pub async fn checkpoint_delete(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteCheckpoint,
+    ) -> Result<(), Fault> {
+        crate::checkpoint::delete::submit(&self.inner, who, origin, command).await
     }
 }

@@ -4,6 +4,8 @@
 //! QMP and no SQL text: edges ask through [`Engine`], the world is reached through [`ports`], rows through `store`.
 
 mod access;
+mod backup;
+mod checkpoint;
 pub mod command;
 pub mod config;
 mod disk;

@@ -582,6 +582,7 @@ pub trait Endpoint: Send + Sync + 'static {
     async fn graph(&self) -> Driven<BlockGraph>;
 
     /// Opens overlays' nodes, not yet used by any disk (`backing: null`). After a failure some may be open: close each.
+    /// What [`Machine::begin_open`] began is waited for.
     async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()>;
 
     /// The same for one.
@@ -626,6 +627,13 @@ pub trait Machine: Endpoint {
 
     /// Ends the process: `quit`, then SIGKILL after `limit`. Returns when it is gone and its image locks are free.
     async fn kill(&self, limit: Duration) -> Driven<()>;
+
+    /// A switch comes: begins to ask what it will have to know. Says nothing, changes nothing.
+    fn expect_switch(&self);
+
+    /// Begins to open an overlay's node: [`Endpoint::open_overlays`] tells how it went, [`Endpoint::close_image`] waits
+    /// for it, too.
+    fn begin_open(&self, overlay: &ImageRef);
 
     /// Thaws the guest's file systems, whoever froze them; a thawed guest answers 0. `Ok(None)`: no agent.
     /// The first call after a connect synchronises with the agent first.

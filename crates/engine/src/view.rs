@@ -7,9 +7,9 @@ use crate::{
     ports::TicketId,
 };
 use stillpoint_types::{
-    DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId,
-    SnapshotType, StepId, StepState, TimeoutPolicy, TransferDirection, TransferId, TransferPhase, UserId, VmId,
-    VmStatus,
+    BackupId, BackupKind, BackupMode, BackupPhase, CheckpointId, CheckpointState, DiskId, DiskInterface, DomainId,
+    ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId, SnapshotType, StepId, StepState,
+    TimeoutPolicy, TransferDirection, TransferId, TransferPhase, UserId, VmId, VmStatus,
 };
 
 /// A page of a list: at most `limit` items after the key of the last item of the page before.
@@ -312,6 +312,8 @@ pub struct TransferView {
     pub disk_is_there: bool,
     /// The image, if the client named that and not the disk, and if it has not been removed since.
     pub image: Option<ImageId>,
+    /// The backup that it reads from.
+    pub backup: Option<BackupId>,
     /// Which way.
     pub direction: TransferDirection,
     /// Format of what goes over the wire.
@@ -332,6 +334,65 @@ pub struct TransferView {
     pub ticket: Option<TicketId>,
     /// Why it was paused, cancelled or failed.
     pub reason: Option<String>,
+}
+
+/// A backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupView {
+    /// Its id.
+    pub id: BackupId,
+    /// The VM.
+    pub vm: VmId,
+    /// Free text.
+    pub description: String,
+    /// How it holds its moment.
+    pub kind: BackupKind,
+    /// Where it stands.
+    pub phase: BackupPhase,
+    /// The checkpoint since which changes are wanted, if they are.
+    pub from: Option<CheckpointId>,
+    /// The checkpoint that it makes: known at once, usable from `ready` on, gone if the backup fails.
+    pub to: Option<CheckpointId>,
+    /// The snapshot that users see, while there is one.
+    pub snapshot: Option<SnapshotId>,
+    /// The guest's file systems were frozen at the moment, or the VM was down.
+    pub consistent: bool,
+    /// Why it failed, or is failing.
+    pub reason: Option<String>,
+    /// When it began.
+    pub created_at: Micros,
+    /// Last change of its phase.
+    pub modified_at: Micros,
+    /// Its disks that are still there, in device order. Modes are final from `ready` on.
+    pub disks: Vec<BackupDiskView>,
+}
+
+/// A disk of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupDiskView {
+    /// The disk as it is now.
+    pub disk: DiskView,
+    /// What is to be downloaded.
+    pub mode: BackupMode,
+}
+
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointView {
+    /// Its id.
+    pub id: CheckpointId,
+    /// The VM.
+    pub vm: VmId,
+    /// The checkpoint before it.
+    pub parent: Option<CheckpointId>,
+    /// Free text: the backup's.
+    pub description: String,
+    /// State.
+    pub state: CheckpointState,
+    /// Its moment.
+    pub created_at: Micros,
+    /// The disks whose changes since are known.
+    pub disks: Vec<DiskView>,
 }
 
 /// The fixed surroundings that clients navigate: one of each.

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use stillpoint_types::ImageId;
 
 /// Same names, empty and recording, on the overlay of a switch.
-pub(crate) fn clone_to_overlay(base: &Node, overlay: &Node) -> Vec<Value> {
+pub(crate) fn clone_to_overlay(base: &Node, overlay: ImageId) -> Vec<Value> {
     base.bitmaps()
         .filter(|(_, bitmap)| bitmap.recording && !bitmap.inconsistent)
-        .filter(|(name, _)| !overlay.bitmaps().any(|(there, _)| there == *name))
-        .map(|(name, bitmap)| add(&overlay.name, name, bitmap, false))
+        .map(|(name, bitmap)| add(&format_node(overlay), name, bitmap, false))
         .collect()
 }
 

@@ -19,10 +19,11 @@ use stillpoint_types::{DiskId, ImageId};
 
 const OP: &str = "read block graph";
 
-/// A node, as far as we care.
+/// A node, as far as we care (`BlockDeviceInfo`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Node {
-    #[serde(rename = "node-name")]
+    /// Empty for a node without a name, which is none of ours.
+    #[serde(rename = "node-name", default)]
     pub(crate) name: String,
     /// Driver: `qcow2`, `raw`, `file` ...
     #[serde(default)]
@@ -110,13 +111,7 @@ struct DebugEdge {
 #[derive(Deserialize)]
 struct BlockDevice {
     qdev: Option<String>,
-    inserted: Option<Inserted>,
-}
-
-#[derive(Deserialize)]
-struct Inserted {
-    #[serde(rename = "node-name")]
-    node: Option<String>,
+    inserted: Option<Node>,
 }
 
 async fn nodes(monitor: &Monitor) -> Driven<Vec<Node>> {
@@ -132,19 +127,27 @@ fn by_name(nodes: Vec<Node>) -> HashMap<String, Node> {
     nodes.into_iter().map(|node| (node.name.clone(), node)).collect()
 }
 
-fn roots(devices: Vec<BlockDevice>) -> Vec<(DiskId, String)> {
-    let root = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?.node?));
-    devices.into_iter().filter_map(root).collect()
+fn tops(devices: Vec<BlockDevice>) -> Vec<(DiskId, Node)> {
+    let top = |device: BlockDevice| Some((disk_of_device(&device.qdev?)?, device.inserted?));
+    devices
+        .into_iter()
+        .filter_map(top)
+        .filter(|(_, node)| !node.name.is_empty())
+        .collect()
 }
 
-/// Asks a machine for its nodes and for the topmost of each disk, but not which node stands on which: every command
-/// costs a guest that works about a millisecond of its main loop.
+fn roots(tops: &[(DiskId, Node)]) -> Vec<(DiskId, String)> {
+    tops.iter().map(|(disk, node)| (*disk, node.name.clone())).collect()
+}
+
+/// Asks a machine for the topmost node of each disk and nothing else: every command costs a guest that works about a
+/// millisecond of its main loop, and the answer about all nodes grows with the chains.
 pub(crate) async fn observe_tops(monitor: &Monitor) -> Driven<Observed> {
-    let (nodes, devices) = tokio::join!(nodes(monitor), devices(monitor));
+    let tops = tops(devices(monitor).await?);
     Ok(Observed {
-        nodes: by_name(nodes?),
+        roots: roots(&tops),
+        nodes: by_name(tops.into_iter().map(|(_, node)| node).collect()),
         below: HashMap::new(),
-        roots: roots(devices?),
     })
 }
 
@@ -179,7 +182,7 @@ pub(crate) async fn observe(monitor: &Monitor, at_rest: Option<&[(DiskId, Vec<Im
     observed.nodes = by_name(nodes);
     observed.roots = match at_rest {
         Some(disks) => observed.roots_at_rest(disks),
-        None => roots(devices),
+        None => roots(&tops(devices)),
     };
     Ok(observed)
 }

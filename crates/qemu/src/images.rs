@@ -17,7 +17,7 @@
 pub(crate) mod directory;
 mod draft;
 pub(crate) mod fail;
-mod look;
+pub(crate) mod look;
 mod make;
 mod tool;
 

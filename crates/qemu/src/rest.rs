@@ -162,7 +162,7 @@ impl Endpoint for AtRest {
 
     async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
         let freeze = async { Ok(Freeze::Not(Frozen::NotAsked)) };
-        switch::run(&self.blocks, switch, freeze).await
+        switch::run(&self.blocks, switch, self.blocks.observe_tops(), freeze).await
     }
 
     async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {

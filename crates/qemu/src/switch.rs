@@ -12,14 +12,15 @@ use crate::{
     endpoint::Blocks,
     failure::qmp_failed,
     graph::Observed,
+    images::look,
     names::format_node,
     process::Process,
     qmp::{Qmp, QmpError},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Frozen, Switch, SwitchDisk, SwitchReport};
-use stillpoint_types::crash_point;
+use stillpoint_types::{ImageFormat, crash_point};
 use tokio::time::Instant;
 
 pub(crate) const OP: &str = "switch disks";
@@ -49,15 +50,16 @@ pub(crate) enum Freeze {
 }
 
 /// Checks everything and gives the transaction's arguments; `None` when all disks are on their overlays already.
-pub(crate) async fn plan(blocks: &Blocks, switch: &Switch) -> Driven<Option<Value>> {
-    let observed = blocks.observe_tops().await?;
+pub(crate) async fn plan(observed: impl Future<Output = Driven<Observed>>, switch: &Switch) -> Driven<Option<Value>> {
+    let (observed, overlays) = tokio::join!(observed, overlay_sizes(switch));
+    let (observed, overlays) = (observed?, overlays?);
     let mut actions = Vec::new();
     let mut done = 0;
-    for disk in &switch.disks {
+    for (disk, overlay_bytes) in switch.disks.iter().zip(overlays) {
         if observed.active(disk.disk) == Some(disk.overlay.id) {
             done += 1;
         } else {
-            actions.extend(actions_of(&observed, disk)?);
+            actions.extend(actions_of(&observed, disk, overlay_bytes)?);
         }
     }
     match done {
@@ -74,7 +76,17 @@ pub(crate) async fn plan(blocks: &Blocks, switch: &Switch) -> Driven<Option<Valu
     }
 }
 
-fn actions_of(observed: &Observed, disk: &SwitchDisk) -> Driven<Vec<Value>> {
+/// Virtual sizes of the overlays in bytes, by their headers: QEMU would have to describe all its nodes to tell them.
+async fn overlay_sizes(switch: &Switch) -> Driven<Vec<u64>> {
+    let paths: Vec<PathBuf> = switch.disks.iter().map(|disk| disk.overlay.path.clone()).collect();
+    let look = move || {
+        let size = |path: &PathBuf| Ok(look::inspect(path, Some(ImageFormat::Cow))?.size_bytes);
+        paths.iter().map(size).collect()
+    };
+    joined(tokio::task::spawn_blocking(look).await)?
+}
+
+fn actions_of(observed: &Observed, disk: &SwitchDisk, overlay_bytes: u64) -> Driven<Vec<Value>> {
     let id = disk.disk;
     let root = observed
         .root(id)
@@ -84,11 +96,7 @@ fn actions_of(observed: &Observed, disk: &SwitchDisk) -> Driven<Vec<Value>> {
         return Err(DriverError::new(DriverErrorKind::Protocol, OP, text));
     }
     let base = observed.needed(OP, disk.base.id)?;
-    let overlay = observed.needed(OP, disk.overlay.id)?;
-    for (image, size) in [
-        (disk.base.id, base.size_bytes()),
-        (disk.overlay.id, overlay.size_bytes()),
-    ] {
+    for (image, size) in [(disk.base.id, base.size_bytes()), (disk.overlay.id, overlay_bytes)] {
         // QEMU does not check this: a smaller overlay would be accepted and cut the disk.
         if size != disk.size_bytes {
             let text = format!(
@@ -100,21 +108,23 @@ fn actions_of(observed: &Observed, disk: &SwitchDisk) -> Driven<Vec<Value>> {
     }
     let mut actions = vec![json!({"type": "blockdev-snapshot", "data": {
         "node": format_node(disk.base.id), "overlay": format_node(disk.overlay.id)}})];
-    actions.extend(clone_to_overlay(base, overlay));
+    actions.extend(clone_to_overlay(base, disk.overlay.id));
     Ok(actions)
 }
 
-/// Plans, and runs the window. `freeze` is asked only if there is something to switch.
+/// Plans by what was `observed`, and runs the window. What `freeze` asks is asked together with what the plan needs.
 pub(crate) async fn run(
     blocks: &Blocks,
     switch: &Switch,
+    observed: impl Future<Output = Driven<Observed>>,
     freeze: impl Future<Output = Driven<Freeze>>,
 ) -> Driven<SwitchReport> {
     let turn = blocks.turn(OP).await?;
-    let Some(transaction) = plan(blocks, switch).await? else {
+    let (transaction, freeze) = tokio::join!(plan(observed, switch), freeze);
+    let Some(transaction) = transaction? else {
         return Ok(nothing_done());
     };
-    let freeze = freeze.await?;
+    let freeze = freeze?;
     let qmp = blocks.monitor.qmp().await.map_err(|e| qmp_failed(OP, "monitor", e))?;
     let limit = blocks.monitor.limit();
     let window = tokio::spawn(async move {

@@ -152,7 +152,8 @@ pub fn page_of_domain(conn: &Conn, domain: DomainId, after: &str, limit: usize) 
         .collect::<Result<_, _>>()?)
 }
 
-/// Images that nothing names (no disk's active image, in no snapshot) and that are live: leftovers to unlink or merge.
+/// Images that nobody sees (no disk's active image, in no snapshot) and that are live: to unlink or merge, unless a
+/// checkpoint or a backup needs them.
 pub fn unnamed(conn: &Conn) -> Stored<Vec<ImageRow>> {
     let mut statement = conn.sql().prepare_cached(
         "SELECT image.* FROM image WHERE state = 'live'
@@ -204,6 +205,8 @@ pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
     for sql in [
         "UPDATE disk SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE snapshot_disk SET image_id = ?1 WHERE image_id = ?2",
+        "UPDATE checkpoint_disk SET image_id = ?1 WHERE image_id = ?2",
+        "UPDATE backup_disk SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE image SET parent_id = ?1 WHERE parent_id = ?2",
         // The survivor is as large as what was merged into it, and belongs to the disk that it serves now.
         "UPDATE image SET size_bytes = (SELECT size_bytes FROM image AS t WHERE t.id = ?2),

@@ -28,6 +28,8 @@ mod readers;
 mod writer;
 
 pub mod access_key;
+pub mod backup;
+pub mod checkpoint;
 pub mod disk;
 pub mod event;
 pub mod image;

@@ -38,6 +38,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "half_merged",
         sql: include_str!("../migrations/sqlite/0004_half_merged.sql"),
     },
+    Migration {
+        version: 5,
+        name: "backup",
+        sql: include_str!("../migrations/sqlite/0005_backup.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

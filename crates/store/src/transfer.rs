@@ -5,11 +5,11 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, stored, text},
+    column::{quantity, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{
-    DiskId, ImageFormat, ImageId, Micros, ProjectId, TicketId, TimeoutPolicy, TransferDirection, TransferId,
+    BackupId, DiskId, ImageFormat, ImageId, Micros, ProjectId, TicketId, TimeoutPolicy, TransferDirection, TransferId,
     TransferPhase,
 };
 
@@ -54,6 +54,8 @@ pub struct TransferRow {
     pub last_active: Micros,
     /// End.
     pub ended_at: Option<Micros>,
+    /// The backup that it reads from.
+    pub backup: Option<BackupId>,
 }
 
 fn transfer_row(row: &Row<'_>) -> rusqlite::Result<TransferRow> {
@@ -77,6 +79,7 @@ fn transfer_row(row: &Row<'_>) -> rusqlite::Result<TransferRow> {
         created_at: row.get("created_at")?,
         last_active: row.get("last_active")?,
         ended_at: row.get("ended_at")?,
+        backup: text_opt(row, "backup_id")?,
     })
 }
 
@@ -85,8 +88,8 @@ pub fn insert(tx: &Tx, t: &TransferRow) -> Stored<()> {
     tx.sql()
         .prepare_cached(
             "INSERT INTO image_transfer (id, project_id, disk_id, disk_alias, image_id, by_image, direction, format,
-             shallow, inactivity_s, timeout_policy, ticket, size_bytes, phase, created_at, last_active)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             shallow, inactivity_s, timeout_policy, ticket, size_bytes, phase, created_at, last_active, backup_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             t.id.to_string(),
@@ -104,7 +107,8 @@ pub fn insert(tx: &Tx, t: &TransferRow) -> Stored<()> {
             stored(t.size_bytes),
             t.phase.label(),
             t.created_at,
-            t.last_active
+            t.last_active,
+            t.backup.map(|backup| backup.to_string())
         ])?;
     Ok(())
 }
@@ -146,6 +150,16 @@ pub fn count_live(conn: &Conn) -> Stored<u64> {
         .sql()
         .prepare_cached(sql)?
         .query_row([], |row| quantity(row, "live"))?)
+}
+
+/// The transfers of a backup that are under way.
+pub fn live_of_backup(conn: &Conn, backup: BackupId) -> Stored<Vec<TransferRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM image_transfer WHERE ended_at IS NULL AND backup_id = ?1 ORDER BY id")?;
+    Ok(statement
+        .query_map([backup.to_string()], transfer_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Moves a transfer to another phase if it is in one of `from`; `reason` replaces the one that is there, if given. An end

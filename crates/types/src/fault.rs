@@ -65,6 +65,14 @@ pub enum FaultCode {
     ImageRefused,
     /// The phase of the image transfer does not allow the operation.
     TransferPhase,
+    /// A backup of the VM is under way.
+    DuringBackup,
+    /// The phase of the backup, or a transfer of it that is under way, does not allow the operation.
+    BackupPhase,
+    /// A backup has that id (oVirt answers 400 here, not 409 as for other ids).
+    BackupIdInUse,
+    /// The disk is attached to the VM, but not plugged in.
+    DiskNotActive,
     // --- the world
     /// The guest agent did not do what was asked within its deadline.
     GuestAgent,

@@ -90,6 +90,10 @@ ids! {
     JobId = now_v7;
     /// An image transfer; its job has the same UUID. Not a secret: the ticket is another id.
     TransferId = now_v7;
+    /// A backup; its job has the same UUID. A client may choose it.
+    BackupId = now_v7;
+    /// A checkpoint: a moment of a VM since which changes are known. Never chosen by a client.
+    CheckpointId = now_v7;
     /// A step of a job, as clients see it.
     StepId = new_v4;
 }

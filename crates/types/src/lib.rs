@@ -12,12 +12,12 @@ pub use caller::{Access, Caller, Need};
 pub use crash::crash_point;
 pub use fault::FaultCode;
 pub use id::{
-    DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TicketId, TransferId, UserId,
-    VmId,
+    BackupId, CheckpointId, DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TicketId,
+    TransferId, UserId, VmId,
 };
 pub use state::{
-    DiskInterface, ImageFormat, JobState, LockMode, Role, Severity, SnapshotType, StepState, TimeoutPolicy,
-    TransferDirection, TransferPhase, VmStatus,
+    BackupKind, BackupMode, BackupPhase, CheckpointState, DiskInterface, ImageFormat, JobState, LockMode, Role,
+    Severity, SnapshotType, StepState, TimeoutPolicy, TransferDirection, TransferPhase, VmStatus,
 };
 
 /// Microseconds since the Unix epoch, UTC: how every instant is stored.

@@ -190,6 +190,53 @@ labels! {
         FinishedFailure = "finished_failure",
     }
 
+    /// Where a backup stands (oVirt API `backup_phase`).
+    ///
+    /// ```text
+    /// initializing -> starting -> ready -> finalizing -> succeeded
+    /// any of these (with a reason) -> finalizing -> failed
+    /// ```
+    BackupPhase {
+        /// Its disks are being frozen at one instant.
+        Initializing = "initializing",
+        /// What changed is being worked out.
+        Starting = "starting",
+        /// Its disks can be downloaded.
+        Ready = "ready",
+        /// Its client is done, or it failed: it is being cleaned up.
+        Finalizing = "finalizing",
+        /// All is well; its checkpoint stays.
+        Succeeded = "succeeded",
+        /// It failed; it left no checkpoint and no snapshot.
+        Failed = "failed",
+    }
+
+    /// What is to be downloaded of one disk of a backup (oVirt API `disk_backup_mode`).
+    BackupMode {
+        /// All of it.
+        Full = "full",
+        /// What changed since the backup's from-checkpoint.
+        Incremental = "incremental",
+    }
+
+    /// How a backup holds its moment, and what is refused meanwhile.
+    BackupKind {
+        /// A snapshot of a running VM that users see; the VM may be used as always.
+        Snapshot = "snapshot",
+        /// Of a running VM, without a snapshot that users see; the VM is locked until the backup ends.
+        Live = "live",
+        /// Of a VM that is down; it is locked until the backup ends.
+        Cold = "cold",
+    }
+
+    /// State of a checkpoint (oVirt API `checkpoint_state`).
+    CheckpointState {
+        /// Usable.
+        Created = "created",
+        /// It can only be removed. Ours never is: a disk whose changes are not known leaves its checkpoint.
+        Invalid = "invalid",
+    }
+
     /// How a lock row excludes others.
     LockMode {
         /// Nobody else may hold the entity.
@@ -235,6 +282,14 @@ impl TransferPhase {
             self,
             Self::Transferring | Self::Resuming | Self::PausedSystem | Self::PausedUser
         )
+    }
+}
+
+impl BackupPhase {
+    /// Whether the backup is over.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 

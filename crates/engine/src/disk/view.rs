@@ -101,6 +101,18 @@ pub(crate) async fn page_of_domain(
     read(engine, move |conn| Ok(disk::page(conn, &query, Some(id))?)).await
 }
 
+/// The disks among those named that are there, in that order; the caller has checked who may see them.
+pub(crate) async fn named(engine: &Arc<Inner>, ids: Vec<DiskId>) -> Result<Vec<DiskView>, Fault> {
+    let rows = move |conn: &Conn| -> Result<Vec<_>, Fault> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for id in ids {
+            rows.extend(disk::get(conn, id)?);
+        }
+        Ok(rows)
+    };
+    read(engine, rows).await
+}
+
 fn one<T>(views: Vec<T>) -> Result<T, Fault> {
     views
         .into_iter()

@@ -129,9 +129,10 @@ async fn run(engine: &Arc<Inner>, id: JobId, mut recovered: bool) -> Result<(), 
         match row.state {
             JobState::Queued | JobState::Running => match next(&row, &steps, recovered, engine) {
                 None => return finish(engine, saga, row, &steps).await,
-                Some(cx) => {
-                    recovered = !forward(engine, &saga, cx, &steps, &mut failures).await?;
-                }
+                Some(cx) => match forward(engine, &saga, cx, &steps, &mut failures).await? {
+                    Step::Last => return Ok(()),
+                    step => recovered = matches!(step, Step::Again),
+                },
             },
             JobState::Unwinding => {
                 if !backward(engine, &saga, &row, &steps).await? {
@@ -178,14 +179,24 @@ fn next(row: &JobRow, steps: &[StepRow], recovered: bool, engine: &Arc<Inner>) -
     })
 }
 
-/// Runs one step. Returns whether it is done.
+/// What became of a step.
+enum Step {
+    /// Done; another one follows.
+    Done,
+    /// Done, and the job with it.
+    Last,
+    /// It was not possible yet, or failed.
+    Again,
+}
+
+/// Runs one step.
 async fn forward(
     engine: &Arc<Inner>,
     saga: &Arc<dyn Saga>,
     cx: Cx,
     steps: &[StepRow],
     failures: &mut u32,
-) -> Result<bool, Fault> {
+) -> Result<Step, Fault> {
     let (id, seq) = (cx.job.id, cx.step.seq);
     if cx.step.state != StepState::Started {
         let from = [StepState::Pending, StepState::Failed, StepState::Undone];
@@ -202,18 +213,18 @@ async fn forward(
             record(engine, saga, &cx, done, is_last).await?;
             crash_point(&[&cx.job.kind, &cx.step.name, "done"]);
             *failures = 0;
-            Ok(true)
+            Ok(if is_last { Step::Last } else { Step::Done })
         }
         Err(StepError { fault, later: true }) => {
             tracing::info!(job = %id, step = cx.step.name, fault = fault.log_chain(), "a step has to wait");
             pause(engine).await;
-            Ok(false)
+            Ok(Step::Again)
         }
         Err(StepError { fault, later: false }) => {
             tracing::info!(job = %id, step = cx.step.name, fault = fault.log_chain(), "a step failed");
             *failures += 1;
             failed(engine, &cx, fault, *failures).await?;
-            Ok(false)
+            Ok(Step::Again)
         }
     }
 }

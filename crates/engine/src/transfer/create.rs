@@ -157,6 +157,7 @@ fn row(
         created_at: now,
         last_active: now,
         ended_at: None,
+        backup: None,
     }
 }
 
@@ -172,6 +173,7 @@ fn fresh_image(of: &ImageRow) -> ImageRow {
 
 fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
     let (disk, id) = match of {
+        TransferOf::Backup { .. } => return Err(unsupported("Transfers of backups are not there yet.".into())),
         TransferOf::Disk(id) => {
             let row = access::named_disk(tx, who, id, Need::Operate)?;
             let image = row.image;

@@ -77,6 +77,7 @@ async fn view(engine: &Inner, who: &Caller, seen: Seen) -> TransferView {
         disk: row.disk,
         disk_is_there,
         image: (row.by_image && image_is_there).then_some(row.image),
+        backup: row.backup,
         direction: row.direction,
         format: row.format,
         shallow: row.shallow,

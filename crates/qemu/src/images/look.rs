@@ -21,7 +21,7 @@ pub(super) fn occupied_bytes(stat: &Stat) -> u64 {
 }
 
 /// See [`stillpoint_engine::ports::Images::inspect`].
-pub(super) fn inspect(path: &Path, hint: Option<ImageFormat>) -> Driven<ImageFacts> {
+pub(crate) fn inspect(path: &Path, hint: Option<ImageFormat>) -> Driven<ImageFacts> {
     let (parent, name) = split(OP, path)?;
     let (file, stat) = Directory::open(OP, parent)?.present(OP, name)?;
     match facts(&file, &stat, hint) {

@@ -205,7 +205,7 @@ impl QemuMachine {
         memory: &MemoryRef,
     ) -> Driven<(SwitchReport, MemoryMethod, Option<String>)> {
         let turn = self.blocks.turn(SAVE).await?;
-        let Some(transaction) = plan(&self.blocks, switch).await? else {
+        let Some(transaction) = plan(self.blocks.observe_tops(), switch).await? else {
             return self.begun_before(memory).await;
         };
         if let MemorySave::Running(..) = state(&self.monitor).await? {

@@ -1,6 +1,7 @@
 //! One running QEMU: the machine's side of the ports.
 //!
-//! Holds a pidfd, a monitor and an agent client; remembers nothing about the guest. Where it says "agent", the guest is
+//! Holds a pidfd, a monitor and an agent client; remembers nothing about the guest, but what a switch that is
+//! being prepared has asked for. Where it says "agent", the guest is
 //! on the other side, which may not answer: every call there has a deadline and none of them can fail an operation.
 
 pub(crate) mod command_line;
@@ -11,6 +12,7 @@ pub(crate) use memory::{PARTS as MEMORY_PARTS, load};
 use crate::{
     agent::{Agent, AgentError},
     endpoint::Blocks,
+    graph::Observed,
     layout::RunDir,
     monitor::Monitor,
     process::Process,
@@ -20,14 +22,16 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
 use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
 };
 use stillpoint_engine::ports::{
     BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
     MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
 };
 use stillpoint_types::ImageId;
+use tokio::task::JoinHandle;
 
 /// An agent in its right mind answers a synchronisation at once; a busy guest may take some seconds.
 const AGENT_SYNC_LIMIT: Duration = Duration::from_secs(5);
@@ -36,6 +40,26 @@ const AGENT_LIMIT: Duration = Duration::from_secs(10);
 /// After SIGKILL the kernel may still have to write back what the process had in flight.
 const KILL_LIMIT: Duration = Duration::from_secs(60);
 
+/// How old a look may be that a switch goes by. Nobody else changes a machine whose lock a job holds, so this is only for
+/// who works on it behind our back.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(250);
+
+/// What a switch has to know, asked for while its overlays are being made.
+#[derive(Debug)]
+struct Look {
+    asked: Instant,
+    tops: JoinHandle<Driven<Observed>>,
+    guest: JoinHandle<Driven<Guest>>,
+}
+
+/// Whether the guest can be frozen.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    state: RunState,
+    /// A program in it has the agent's port open.
+    has_agent: bool,
+}
+
 /// A connected machine.
 #[derive(Debug)]
 pub(crate) struct QemuMachine {
@@ -43,6 +67,9 @@ pub(crate) struct QemuMachine {
     pub(crate) monitor: Arc<Monitor>,
     blocks: Blocks,
     agent: Arc<Agent>,
+    look: Mutex<Option<Look>>,
+    /// Overlays whose opening was begun and is not yet waited for.
+    opening: Mutex<HashMap<ImageId, JoinHandle<Driven<()>>>>,
     /// The vCPUs were stopped already when the save in course began.
     paused_before: AtomicBool,
     /// That save was cancelled: what it wrote is dropped, even if QEMU completed it.
@@ -57,33 +84,60 @@ impl QemuMachine {
             blocks: Blocks::of_machine(Arc::clone(&monitor)),
             monitor,
             agent: Arc::new(Agent::new(run_dir.agent())),
+            look: Mutex::new(None),
+            opening: Mutex::default(),
             paused_before: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
         }
     }
 
-    /// Whether a program in the guest has the agent's port open.
     async fn has_agent(&self) -> Driven<bool> {
-        #[derive(Deserialize)]
-        struct Port {
-            label: String,
-            #[serde(rename = "frontend-open", default)]
-            open: bool,
+        has_agent(&self.monitor).await
+    }
+
+    fn look(&self) -> Look {
+        let (blocks, monitor) = (self.blocks.clone(), Arc::clone(&self.monitor));
+        Look {
+            asked: Instant::now(),
+            tops: tokio::spawn(async move { blocks.observe_tops().await }),
+            guest: tokio::spawn(async move {
+                let (state, has_agent) = tokio::join!(monitor.status("read run state"), has_agent(&monitor));
+                Ok(Guest {
+                    state: run_state(&state?),
+                    has_agent: has_agent?,
+                })
+            }),
         }
-        let ports: Vec<Port> = self.monitor.call("look for agent", "query-chardev", json!({})).await?;
-        Ok(ports.iter().any(|port| port.label == "agent" && port.open))
+    }
+
+    /// Waits for the opening of this overlay, if it was begun: how it went.
+    async fn opened(&self, overlay: ImageId) -> Option<Driven<()>> {
+        let begun = self
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&overlay);
+        Some(switch::joined(begun?.await).and_then(std::convert::identity))
+    }
+
+    /// The look that was begun by [`Machine::expect_switch`], or one begun now.
+    fn fresh_look(&self) -> Look {
+        let begun = self.look.lock().unwrap_or_else(PoisonError::into_inner).take();
+        begun
+            .filter(|look| look.asked.elapsed() < LOOK_AGE_MAX)
+            .unwrap_or_else(|| self.look())
     }
 
     /// Ready to freeze, or why not. Done before the window, so that it costs the guest nothing.
-    async fn freeze(&self, switch: &Switch) -> Driven<Freeze> {
+    async fn freeze(&self, switch: &Switch, guest: JoinHandle<Driven<Guest>>) -> Driven<Freeze> {
         if !switch.freeze {
             return Ok(Freeze::Not(Frozen::NotAsked));
         }
-        let (state, has_agent) = tokio::join!(self.run_state(), self.has_agent());
-        if state? != RunState::Running {
+        let guest = switch::joined(guest.await)??;
+        if guest.state != RunState::Running {
             return Ok(Freeze::Not(Frozen::NotAsked));
         }
-        if !has_agent? {
+        if !guest.has_agent {
             return Ok(Freeze::Not(Frozen::NoAgent));
         }
         match self.agent.sync(AGENT_SYNC_LIMIT.min(switch.freeze_limit)).await {
@@ -95,6 +149,18 @@ impl QemuMachine {
             Err(error) => Ok(Freeze::Not(Frozen::Failed(error.to_string()))),
         }
     }
+}
+
+/// Whether a program in the guest has the agent's port open.
+async fn has_agent(monitor: &Monitor) -> Driven<bool> {
+    #[derive(Deserialize)]
+    struct Port {
+        label: String,
+        #[serde(rename = "frontend-open", default)]
+        open: bool,
+    }
+    let ports: Vec<Port> = monitor.call("look for agent", "query-chardev", json!({})).await?;
+    Ok(ports.iter().any(|port| port.label == "agent" && port.open))
 }
 
 /// What `query-status` says, in the core's words.
@@ -116,15 +182,26 @@ impl Endpoint for QemuMachine {
     }
 
     async fn open_overlays(&self, overlays: &[ImageRef]) -> Driven<()> {
-        self.blocks.open_overlays(overlays).await
+        let mut missing = Vec::new();
+        for overlay in overlays {
+            match self.opened(overlay.id).await {
+                Some(opened) => opened?,
+                None => missing.push(overlay.clone()),
+            }
+        }
+        self.blocks.open_overlays(&missing).await
     }
 
     async fn close_image(&self, image: ImageId) -> Driven<()> {
+        // Else it might be opened after it was closed. How that went does not matter any more.
+        self.opened(image).await;
         self.blocks.close_image(image).await
     }
 
     async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
-        switch::run(&self.blocks, switch, self.freeze(switch)).await
+        let Look { tops, guest, .. } = self.fresh_look();
+        let tops = async { switch::joined(tops.await)? };
+        switch::run(&self.blocks, switch, tops, self.freeze(switch, guest)).await
     }
 
     async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
@@ -180,6 +257,17 @@ impl Machine for QemuMachine {
             "kill machine",
             format!("pid {pid} does not end"),
         ))
+    }
+
+    fn expect_switch(&self) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.look());
+    }
+
+    fn begin_open(&self, overlay: &ImageRef) {
+        let (blocks, id, overlay) = (self.blocks.clone(), overlay.id, overlay.clone());
+        let opening = tokio::spawn(async move { blocks.open_overlays(std::slice::from_ref(&overlay)).await });
+        let mut begun = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.insert(id, opening);
     }
 
     async fn thaw(&self) -> Driven<Option<u64>> {

@@ -5,7 +5,7 @@
 //!
 //! | step | does | undone by |
 //! |---|---|---|
-//! | `prepare` | overlay files, durable; their nodes opened in the running QEMU | nodes closed, files removed |
+//! | `prepare` | overlay files, durable; begins to open their nodes in the running QEMU | nodes closed, files removed |
 //! | `switch` **pivot** | freeze, ONE transaction for all disks, thaw; or stop, transaction, begin of the memory's saving | not switched: the guest runs again if we had stopped it. Switched: forward |
 //! | `save` | waits for the memory's end (only with memory) | - |
 //!
@@ -29,7 +29,7 @@ use crate::{
     event::{Event, What},
     fault::Fault,
     journal::{Actor, Cx, Done, Saga, StepError, Undo, from_json},
-    ports::{DriverErrorKind, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef, Switch, SwitchDisk},
+    ports::{DriverError, DriverErrorKind, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef, Switch, SwitchDisk},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -131,30 +131,41 @@ impl Create {
     }
 
     async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
+        let machine = match self.machine(cx) {
+            Some(machine) => Some(machine),
+            None if !self.params.live => None,
+            None if cx.engine.is_unreachable(self.params.vm).await? => {
+                return Err(StepError::later(cx.engine.unreachable(&self.params.name)));
+            }
+            None => return Err(self.died().into()),
+        };
+        if let Some(machine) = &machine {
+            machine.expect_switch();
+        }
         let disks = self.params.disks.iter().map(|disk| disk.disk).collect();
-        crate::files::expect_recorded(&cx.engine, disks).await?;
-        let images = Arc::clone(&cx.engine.images);
         let mut tasks = tokio::task::JoinSet::new();
         for disk in self.params.disks.clone() {
-            let images = Arc::clone(&images);
+            let (images, machine) = (Arc::clone(&cx.engine.images), machine.clone());
             tasks.spawn(async move {
-                images
-                    .create_overlay(&disk.overlay, &disk.base, disk.size_bytes, false)
-                    .await
+                let SwitchDisk {
+                    overlay,
+                    base,
+                    size_bytes,
+                    ..
+                } = &disk;
+                images.create_overlay(overlay, base, *size_bytes, false).await?;
+                // The switch waits for it; meanwhile the other files and this step's record are written.
+                if let Some(machine) = machine {
+                    machine.begin_open(overlay);
+                }
+                Ok::<_, DriverError>(())
             });
         }
-        while let Some(made) = tasks.join_next().await {
-            made.map_err(Fault::internal)??;
-        }
-        if self.params.live {
-            let Some(machine) = self.machine(cx) else {
-                if cx.engine.is_unreachable(self.params.vm).await? {
-                    return Err(StepError::later(cx.engine.unreachable(&self.params.name)));
-                }
-                return Err(self.died().into());
-            };
-            machine.open_overlays(&self.overlays()).await?;
-        }
+        // Meanwhile: overlays on what is not as recorded are withdrawn, like all others of a step that failed.
+        let recorded = crate::files::expect_recorded(&cx.engine, disks).await;
+        let made = tasks.join_all().await;
+        recorded?;
+        made.into_iter().collect::<Result<(), _>>()?;
         Ok(Done::nothing())
     }
 
@@ -232,6 +243,7 @@ impl Create {
                 save_failed: None,
             });
         }
+        machine.open_overlays(&self.overlays()).await?;
         cx.engine.unthawed.leave(self.params.vm).await;
         let plan = self.plan(cx);
         let (report, method, save_failed) = match &self.params.memory {
@@ -371,7 +383,7 @@ impl Create {
     }
 
     /// Lets the guest run if it ran before we stopped it.
-    async fn run_again(&self, machine: &dyn Machine) -> Result<(), crate::ports::DriverError> {
+    async fn run_again(&self, machine: &dyn Machine) -> Result<(), DriverError> {
         use crate::ports::RunState;
         if self.params.running && machine.run_state().await? == RunState::Paused {
             machine.cont().await?;
