@@ -166,42 +166,12 @@ async fn while_a_backup_is_ready_its_vm_can_be_used_and_what_it_reads_cannot_be_
     refused(rig.engine.delete_vm(&rig.who, &origin, command).await, busy, &named);
     rig.start().await;
 
-    use TransferDirection::{Download, Upload};
-    refused(
-        rig.try_transfer(id, disk, Upload).await,
-        FaultCode::Unsupported,
-        "downloaded",
-    );
-    let absent = DiskId::fresh();
-    refused(
-        rig.try_transfer(id, absent, Download).await,
-        FaultCode::RelatedNotFound,
-        "disk",
-    );
-    let other = BackupId(uuid::Uuid::new_v4());
-    refused(
-        rig.try_transfer(other, disk, Download).await,
-        FaultCode::RelatedNotFound,
-        "backup",
-    );
-    let (transfer, _) = rig.open_transfer(id, disk).await;
-    let word = transfer.to_string();
-    refused(rig.try_finalize(id).await, FaultCode::BackupPhase, &word);
-    let command = ControlTransfer {
-        transfer,
-        action: TransferAction::Cancel,
-    };
-    rig.engine.control_transfer(&rig.who, &origin, command).await.unwrap();
-    eventually("the transfer's end", || async {
-        let view = rig.engine.transfer(&rig.who, transfer).await.unwrap();
-        view.phase.is_end().then_some(())
-    })
-    .await;
+    refuses_wrong_transfers(&rig, id).await;
     rig.prove(id, &then).await;
     rig.finalize(id).await;
     rig.try_finalize(id).await.unwrap();
     refused(
-        rig.try_transfer(id, disk, Download).await,
+        rig.try_transfer(id, disk, TransferDirection::Download).await,
         FaultCode::BackupPhase,
         "ready",
     );
@@ -416,4 +386,40 @@ async fn checkpoints_are_a_line_whatever_backup_they_came_from_and_any_of_them_c
         let given = rig.backup(rig.command(Some(left))).await;
         assert_eq!(given.dirty_bytes[0], dirty * MIB, "since {left}");
     }
+}
+
+/// What cannot be transferred of a backup that is ready; and that it cannot end while something of it is.
+async fn refuses_wrong_transfers(rig: &Rig, id: BackupId) {
+    use TransferDirection::{Download, Upload};
+    let (origin, disk) = (Origin::default(), rig.disks[0]);
+    refused(
+        rig.try_transfer(id, disk, Upload).await,
+        FaultCode::Unsupported,
+        "downloaded",
+    );
+    let absent = DiskId::fresh();
+    refused(
+        rig.try_transfer(id, absent, Download).await,
+        FaultCode::RelatedNotFound,
+        "disk",
+    );
+    let other = BackupId(uuid::Uuid::new_v4());
+    refused(
+        rig.try_transfer(other, disk, Download).await,
+        FaultCode::RelatedNotFound,
+        "backup",
+    );
+    let (transfer, _) = rig.open_transfer(id, disk).await;
+    let word = transfer.to_string();
+    refused(rig.try_finalize(id).await, FaultCode::BackupPhase, &word);
+    let command = ControlTransfer {
+        transfer,
+        action: TransferAction::Cancel,
+    };
+    rig.engine.control_transfer(&rig.who, &origin, command).await.unwrap();
+    eventually("the transfer's end", || async {
+        let view = rig.engine.transfer(&rig.who, transfer).await.unwrap();
+        view.phase.is_end().then_some(())
+    })
+    .await;
 }
