@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::backup::BackupCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -12,7 +13,9 @@ use std::{net::SocketAddr, path::PathBuf};
     after_help = "Examples:
   stillpoint doctor                                   what this host can do, and what to install
   stillpoint serve                                    a daemon on 127.0.0.1:8080 with its own data directory
-  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with a certificate of its own CA"
+  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with a certificate of its own CA
+  stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
+  stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -26,6 +29,13 @@ pub(crate) enum Command {
     /// Prints `stillpoint ready URL` on standard output once it serves. Guests run on when it ends; at its next start
     /// it finds them again, and ends what it had begun.
     Serve(ServeOptions),
+    /// Back VMs up into a directory, verify it, and restore from it.
+    ///
+    /// Works against any server of the oVirt API. Options of the server can be given as environment variables.
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Look at this host: QEMU, KVM, userfaultfd, disk space, the data directory; each with its remedy.
     Doctor(DoctorOptions),
 }

@@ -1,9 +1,10 @@
-//! The `stillpoint` binary: `serve` is the daemon; `doctor` looks at the host it would run on.
+//! The `stillpoint` binary: `serve` is the daemon; `doctor` looks at the host it would run on; `backup` is a client.
 //!
 //! Here everything is put together; nothing is decided. Exit codes of `serve`, each with a message that says what to do:
 //! 2 usage or configuration, 3 port taken, 4 data directory locked by another daemon, 5 QEMU missing, 6 database of a
 //! newer version, 1 anything else.
 
+mod backup;
 mod cli;
 mod doctor;
 mod serve;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(options) => runtime().and_then(|runtime| runtime.block_on(serve::run(options))),
+        Command::Backup { command } => runtime().and_then(|runtime| runtime.block_on(backup::execute(command))),
         Command::Doctor(options) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&options))),
     };
     match outcome {

@@ -184,7 +184,9 @@ mod tests {
         let args = ["stillpoint", "serve", "--data-dir", "d"].iter().chain(args);
         match crate::cli::Cli::parse_from(args).command {
             crate::cli::Command::Serve(options) => Config::merge(options),
-            crate::cli::Command::Doctor(_) => unreachable!("the arguments above say serve"),
+            crate::cli::Command::Doctor(_) | crate::cli::Command::Backup { .. } => {
+                unreachable!("the arguments above say serve")
+            }
         }
     }
 

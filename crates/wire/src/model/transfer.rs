@@ -1,7 +1,7 @@
-//! Image transfers, and what they refer to.
+//! Image transfers, and what they refer to: images, backups, checkpoints.
 
 use super::*;
-use crate::describe::describe;
+use crate::{Date, describe::describe};
 
 describe! {
     /// The transfer of a disk's bytes to or from a client.
@@ -36,8 +36,31 @@ describe! {
         flat head: Header,
     }
 
-    /// A backup, as other things refer to it.
+    /// A backup of a VM: one session, from its start to its finalization.
     Backup: "backup" / "backups", by head {
         flat head: Header,
+        el creation_date: Date,
+        el from_checkpoint_id: String,
+        el modification_date: Date,
+        /// `initializing`, `starting`, `ready`, `finalizing`, `succeeded`, `failed`.
+        el phase: String,
+        /// The same word as `phase`: the published documents show this one, SDKs read the other.
+        el status: String,
+        el to_checkpoint_id: String,
+        el disks: Vec<Disk>,
+        el host: Box<Host>,
+        el snapshot: Box<Snapshot>,
+        el vm: Box<Vm>,
+    }
+
+    /// A point in time that later backups of a VM can be incremental from.
+    Checkpoint: "checkpoint" / "checkpoints", by head {
+        flat head: Header,
+        el creation_date: Date,
+        el parent_id: String,
+        /// `created`, `invalid`.
+        el state: String,
+        el disks: Vec<Disk>,
+        el vm: Box<Vm>,
     }
 }

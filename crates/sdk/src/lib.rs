@@ -1,0 +1,55 @@
+//! A client of the oVirt REST API v4 in Rust: service locators as in the other SDKs of the API, and the data plane of
+//! image transfers.
+//!
+//! It works against any server of the API. It knows nothing of Stillpoint's own rooms but how the API's documents look
+//! ([`types`]). Everything is asynchronous (Tokio), and every wait has a limit.
+//!
+//! * [`Connection`]: where the server is and who asks; [`Connection::system_service`] is the way to all services.
+//! * A service is a path: making one sends nothing. Its methods return a [`Request`], which is sent when it is awaited,
+//!   or at once with the option `wait(false)`.
+//! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
+//! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
+//!
+//! ```no_run
+//! use stillpoint_sdk::{AddBackupOptions, CallOptions, Connection, GetOptions, by_id, types::{Backup, Disk}};
+//!
+//! # async fn example() -> Result<(), stillpoint_sdk::Error> {
+//! let connection = Connection::builder("http://127.0.0.1:8080").user("admin@internal", "secret").build()?;
+//! let vm = connection.system_service().vms_service().vm_service("123");
+//! let full = Backup { disks: Some(vec![by_id::<Disk>("456")]), ..Backup::default() };
+//! let backup = vm.backups_service().add(&full, AddBackupOptions::new()).await?;
+//! let service = vm.backups_service().backup_service(backup.head.id.as_deref().unwrap_or_default());
+//! println!("{:?}", service.get(GetOptions::new()).await?.phase);
+//! service.finalize(CallOptions::new()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod connection;
+mod error;
+mod extent;
+mod image;
+mod options;
+mod request;
+mod service;
+mod services;
+mod tls;
+mod transport;
+
+pub use connection::{Builder, Connection};
+pub use error::{Error, Refusal};
+pub use extent::{Extent, ExtentContext};
+pub use image::{BodyReader, ExtentReader, Features, ImageClient};
+pub use options::{AddBackupOptions, CallOptions, GetOptions, ListOptions, RemoveOptions};
+pub use request::Request;
+pub use services::*;
+/// The representations: what is sent and what comes back.
+pub use stillpoint_wire::model as types;
+
+/// An object that says nothing but an id: how requests name what there is already.
+#[must_use]
+pub fn by_id<T: types::Identified>(id: &str) -> T {
+    let mut object = T::default();
+    object.head_mut().id = Some(id.to_owned());
+    object
+}

@@ -1,0 +1,100 @@
+//! Writing a file: data in any order, metadata after all data, the header last of all.
+//!
+//! *Crash consistency.* Until [`Writer::finish`] has made data and tables durable the file has no header: no tool takes
+//! it for an image. It is in a directory that no point has, besides (see `folder`).
+
+use super::{CLUSTER_BYTES, Layout, Map, Qcow2Error, layout};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+/// A file that is being written. All calls block on the disk.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    path: PathBuf,
+    file: File,
+    map: Map,
+    layout: Layout,
+    backing: Option<String>,
+}
+
+impl Writer {
+    /// Makes a new file; it must not be there yet.
+    pub(crate) fn create(path: &Path, map: Map, backing: Option<&str>) -> Result<Self, Qcow2Error> {
+        let layout = Layout::of(&map);
+        // What cannot be written shall be known before the disk is read.
+        layout.header(map.size_bytes(), backing)?;
+        let io = |doing| move |source| io_error(path, doing, source);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = options.open(path).map_err(io("making it"))?;
+        file.set_len(layout.file_bytes()).map_err(io("setting its length"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            map,
+            layout,
+            backing: backing.map(str::to_owned),
+        })
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Writes data clusters from the `data_index`th on. The last one of a disk may be short: zeroes follow it.
+    pub(crate) fn write_data(&self, data_index: u64, bytes: &[u8]) -> Result<(), Qcow2Error> {
+        let clusters = (bytes.len() as u64).div_ceil(CLUSTER_BYTES);
+        debug_assert!(data_index + clusters <= self.map.data_clusters());
+        self.put(self.layout.data_at(data_index), bytes, "writing data")
+    }
+
+    /// Writes all metadata; once it returns, the file is whole and durable.
+    pub(crate) fn finish(self) -> Result<(Map, Layout), Qcow2Error> {
+        let at = |cluster: u64| cluster * CLUSTER_BYTES;
+        let layout = &self.layout;
+        self.put(at(layout::L1_CLUSTER), &layout.l1(), "writing the L1 table")?;
+        layout.l2_tables(&self.map, |number, entries| {
+            let place = at(layout.l2_first + number);
+            self.put(place, &layout::words(entries), "writing an L2 table")
+        })?;
+        self.put(
+            at(layout.refcount_table),
+            &layout.refcounts(),
+            "writing the refcount table",
+        )?;
+        for block in 0..layout.blocks {
+            let place = at(layout.blocks_first + block);
+            self.put(place, &layout.refcount_block(block), "writing a refcount block")?;
+        }
+        self.sync()?;
+        let header = layout.header(self.map.size_bytes(), self.backing.as_deref())?;
+        self.put(0, &header, "writing the header")?;
+        self.sync()?;
+        Ok((self.map, self.layout))
+    }
+
+    fn put(&self, at: u64, bytes: &[u8], doing: &'static str) -> Result<(), Qcow2Error> {
+        let written = self.file.write_all_at(bytes, at);
+        written.map_err(|source| io_error(&self.path, doing, source))
+    }
+
+    fn sync(&self) -> Result<(), Qcow2Error> {
+        let synced = self.file.sync_all();
+        synced.map_err(|source| io_error(&self.path, "making it durable", source))
+    }
+}
+
+pub(super) fn io_error(path: &Path, doing: &'static str, source: std::io::Error) -> Qcow2Error {
+    Qcow2Error::Io {
+        path: path.display().to_string(),
+        doing,
+        source,
+    }
+}

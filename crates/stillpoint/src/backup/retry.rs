@@ -1,0 +1,88 @@
+//! How often, and how long: polling and trying again, the same everywhere.
+
+use super::Trouble;
+use std::time::{Duration, Instant};
+use stillpoint_sdk::Error;
+use tokio::time::sleep;
+
+/// Failures in a row, without a byte between them, after which a connection is given up. With the pauses below that is
+/// about a minute: a server that is restarted is back by then.
+const FAILURES_MAX: u32 = 10;
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at something that goes on.
+const LOOK_MIN: Duration = Duration::from_millis(100);
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Patience(u32);
+
+impl Patience {
+    /// It went on.
+    pub(crate) fn renew(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Pauses before the next attempt, or gives the failure back when it makes no sense.
+    pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
+        // A server that has just come back may not know its tickets yet.
+        let is_coming_back = self.0 > 0 && matches!(error.status(), Some(401 | 403 | 404));
+        if !(error.is_transient() || is_coming_back) || self.0 >= FAILURES_MAX {
+            return Err(error);
+        }
+        tracing::debug!(%error, failures = self.0, "trying again");
+        sleep((PAUSE_MIN * 2_u32.saturating_pow(self.0)).min(PAUSE_MAX)).await;
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+/// Looks again and again until `look` finds something. A connection that breaks meanwhile is no end.
+pub(crate) async fn poll<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>, Unseen>,
+) -> Result<T, Trouble> {
+    let (begin, mut pause) = (Instant::now(), LOOK_MIN);
+    let mut last: Option<Error>;
+    loop {
+        match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => last = None,
+            Err(Unseen::Server(error)) if error.is_transient() => last = Some(error),
+            Err(Unseen::Server(error)) => {
+                return Err(Trouble::from(error).context(format!("waiting for {what} failed")));
+            }
+            Err(Unseen::Final(trouble)) => return Err(trouble),
+        }
+        if begin.elapsed() > limit {
+            let text = format!("{what} did not come within {} s", limit.as_secs());
+            return Err(match last {
+                Some(error) => Trouble::from(error).context(text),
+                None => Trouble::new(text),
+            });
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_MAX);
+    }
+}
+
+/// Why a look found nothing, and never will, or perhaps later.
+#[derive(Debug)]
+pub(crate) enum Unseen {
+    Server(Error),
+    Final(Trouble),
+}
+
+impl From<Error> for Unseen {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<Trouble> for Unseen {
+    fn from(trouble: Trouble) -> Self {
+        Self::Final(trouble)
+    }
+}

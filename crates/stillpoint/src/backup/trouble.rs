@@ -1,0 +1,133 @@
+//! Why a command failed: what went wrong, its causes, and what to do next.
+
+use super::qcow2::Qcow2Error;
+use crate::Failure;
+use std::{error::Error as StdError, fmt};
+use stillpoint_sdk::Error;
+
+/// The exit code of a command that a signal ended, as shells know it.
+const INTERRUPTED: u8 = 130;
+
+/// A failure with its causes and a remedy.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    text: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Trouble {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            source: None,
+            hint: None,
+            code: 1,
+        }
+    }
+
+    pub(crate) fn of(text: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..Self::new(text)
+        }
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self {
+            code: INTERRUPTED,
+            ..Self::new("interrupted")
+        }
+    }
+
+    /// What to do next; the first one that is said is the nearest to the cause and stays.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// The same, as a part of something larger.
+    pub(crate) fn context(self, text: impl Into<String>) -> Self {
+        Self {
+            hint: self.hint.clone(),
+            code: self.code,
+            text: text.into(),
+            source: Some(Box::new(self)),
+        }
+    }
+
+    /// All of it in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.text.clone();
+        let mut next: Option<&(dyn StdError + 'static)> = self.source();
+        while let Some(error) = next {
+            let part = error.to_string();
+            // Libraries repeat their cause in their own text.
+            if !text.ends_with(&part) {
+                text.push_str(": ");
+                text.push_str(&part);
+            }
+            next = error.source();
+        }
+        text
+    }
+
+    pub(crate) fn into_failure(self) -> Failure {
+        let chain = self.chain();
+        Failure::new(
+            self.code,
+            match self.hint {
+                Some(hint) => format!("{chain}\n  {hint}"),
+                None => chain,
+            },
+        )
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Trouble {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Qcow2Error> for Trouble {
+    fn from(error: Qcow2Error) -> Self {
+        let full = matches!(&error, Qcow2Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        let trouble = Self::of("a file of the point cannot be used", error);
+        if full {
+            trouble.hint("make room in that directory, and run again")
+        } else {
+            trouble
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        let hint = match &error {
+            Error::Auth(refusal) if refusal.status == 403 => {
+                Some("this user may not do that: ask for another role, or use --user")
+            }
+            Error::Auth(_) => Some("check --user, and --password-file or STILLPOINT_PASSWORD"),
+            Error::Transport { source, .. } if format!("{source:?}").contains("UnknownIssuer") => Some(
+                "the server's certificate is of a CA that is not known here: give it with --ca-file or STILLPOINT_CA",
+            ),
+            Error::Transport { .. } | Error::Timeout { .. } => {
+                Some("check that the server runs, and --url or STILLPOINT_URL")
+            }
+            _ => None,
+        };
+        let trouble = Self::of("the server did not do it", error);
+        match hint {
+            Some(hint) => trouble.hint(hint),
+            None => trouble,
+        }
+    }
+}
