@@ -50,6 +50,12 @@ pub struct Options {
     pub job_keep: (Duration, Duration),
     /// The same of image transfers.
     pub transfer_keep: (Duration, Duration),
+    /// The same of backups.
+    pub backup_keep: (Duration, Duration),
+    /// How long a backup waits for a client who does nothing with it.
+    pub backup_lease: Duration,
+    /// Directory of the maps of changes since checkpoints.
+    pub maps_dir: PathBuf,
 }
 
 impl Options {
@@ -65,6 +71,9 @@ impl Options {
             memory_limit: Duration::from_secs(30 * 60),
             job_keep: (Duration::from_secs(10 * 60), Duration::from_secs(60 * 60)),
             transfer_keep: (Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)),
+            backup_keep: (Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)),
+            backup_lease: Duration::from_secs(24 * 60 * 60),
+            maps_dir: data_dir.join("maps"),
         }
     }
 }
@@ -81,6 +90,10 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     /// Changes whenever somebody has done something to an image transfer.
     pub(crate) transfers: watch::Sender<u64>,
+    /// Changes whenever somebody has done something to a backup.
+    pub(crate) backups: watch::Sender<u64>,
+    /// Whoever reads a checkpoint's anchors and maps to go by them, or changes them, has the turn.
+    pub(crate) maps: tokio::sync::Mutex<()>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stopping: CancellationToken,
     /// Wakes the tidying loop.
@@ -221,6 +234,8 @@ impl Engine {
             domain,
             journal: Journal::new(),
             transfers: watch::Sender::new(0),
+            backups: watch::Sender::new(0),
+            maps: tokio::sync::Mutex::new(()),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tidy: Notify::new(),

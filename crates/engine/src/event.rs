@@ -50,7 +50,14 @@ pub(crate) enum What {
     TransferResumed,
     TransferCancelledByPolicy,
     TransferPausedByPolicy,
+    BackupStarted,
+    BackupFull,
+    BackupFailed,
+    BackupDone,
+    BackupFinalized,
+    BackupLeftover,
     CheckpointRemoved,
+    CheckpointLost,
     FreezeFailed,
     ThawFailed,
     Frozen,
@@ -105,6 +112,13 @@ impl What {
             Self::TransferResumed => (1074, Normal),
             Self::TransferCancelledByPolicy => (1076, Error),
             Self::TransferPausedByPolicy => (1077, Warning),
+            Self::BackupStarted => (10790, Normal),
+            // An error in oVirt, whose whole backup fails then; ours takes that disk in full.
+            Self::BackupFull => (10791, Warning),
+            Self::BackupFailed => (10792, Error),
+            Self::BackupDone => (10793, Normal),
+            Self::BackupFinalized => (10794, Normal),
+            Self::BackupLeftover => (10813, Warning),
             Self::CheckpointRemoved => (10797, Normal),
             Self::FreezeFailed => (10764, Warning),
             Self::ThawFailed => (10765, Warning),
@@ -114,6 +128,7 @@ impl What {
             Self::Recovered => (20001, Warning),
             Self::GraphMismatch => (20002, Alert),
             Self::JobWaits => (20003, Alert),
+            Self::CheckpointLost => (20004, Warning),
         }
     }
 }

@@ -11,7 +11,7 @@ use stillpoint_store::{
     disk,
     image::{self, ImageRow},
 };
-use stillpoint_types::{DiskId, FaultCode, ImageFormat};
+use stillpoint_types::{DiskId, FaultCode, ImageFormat, ImageId};
 
 /// How many files are looked at at the same time.
 const AT_ONCE: usize = 16;
@@ -29,8 +29,20 @@ pub(crate) async fn expect_recorded(engine: &Inner, disks: Vec<DiskId>) -> Resul
             Ok(chains)
         })
         .await?;
+    look(engine, &chains).await
+}
+
+/// Looks at all layers of the chain that ends in an image; `alias`: of its disk.
+pub(crate) async fn expect_chain_recorded(engine: &Inner, alias: &str, top: ImageId) -> Result<(), Fault> {
+    let alias = alias.to_owned();
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> { Ok(image::chain(conn, top)?) };
+    let chain = engine.store.read(read).await?;
+    look(engine, &[(alias, chain)]).await
+}
+
+async fn look(engine: &Inner, chains: &[(String, Vec<ImageRow>)]) -> Result<(), Fault> {
     let mut looks = Vec::new();
-    for (alias, chain) in &chains {
+    for (alias, chain) in chains {
         let mut base = None;
         for layer in chain {
             looks.push(one(engine, alias, layer, base.replace(layer)));

@@ -5,6 +5,11 @@
 //! A hidden image with exactly one child takes that child's content (the child is committed into it) and its place,
 //! provided that exactly one disk stands on it, so that one endpoint has the whole chain open; else it stays hidden
 //! until that holds.
+//!
+//! Two things keep a hidden image in its place. An *anchor* (a checkpoint's): what the images above it hold is the record
+//! of what changed since. So the boundary between an anchored image and one that a guest writes to stays; a frozen image
+//! may be merged into it, as what it holds can be written down first; and it is not unlinked before its anchors have moved.
+//! And a *pin*: an unfinished backup reads the image, or one that stands on it. Nothing at all is done to it.
 
 use std::collections::BTreeMap;
 use stillpoint_types::{DiskId, ImageId};
@@ -20,6 +25,20 @@ pub struct Node {
     pub snapshots: u64,
     /// A job is still making it: it counts as a user of its parent and is left alone.
     pub creating: bool,
+    /// A checkpoint is anchored at it.
+    pub anchored: bool,
+    /// An unfinished backup reads it, through itself or through what stands on it.
+    pub pinned: bool,
+}
+
+/// How much a plan may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// All that is possible.
+    All,
+    /// Without merging what a snapshot holds into an anchored image: that would lock a VM, unasked, each time that
+    /// somebody has taken a snapshot after a backup. It is done when the next backup ends.
+    Leftovers,
 }
 
 /// What shall be done to a tree.
@@ -97,18 +116,58 @@ impl Tree {
         node.disks.is_empty() && node.snapshots == 0 && !node.creating
     }
 
-    fn next(&self) -> Option<Tidy> {
+    /// The images that make the content of `to` differ from that of `from`, at most: those on either's chain above the
+    /// last one that both have. `None`: they have none in common, so all may differ.
+    #[must_use]
+    pub fn between(&self, from: ImageId, to: ImageId) -> Option<Vec<ImageId>> {
+        let (mut left, mut right) = (self.chain(from)?, self.chain(to)?);
+        if left.first() != right.first() {
+            return None;
+        }
+        let common = left.iter().zip(&right).take_while(|(a, b)| a == b).count();
+        let mut images = left.split_off(common);
+        images.extend(right.split_off(common));
+        Some(images)
+    }
+
+    /// The chain that ends in an image, base first; `None` if something of it is not in the tree.
+    fn chain(&self, top: ImageId) -> Option<Vec<ImageId>> {
+        let mut chain = vec![top];
+        let mut at = self.nodes.get(&top)?;
+        while let Some(parent) = at.parent {
+            if chain.len() > self.nodes.len() {
+                return None;
+            }
+            chain.push(parent);
+            at = self.nodes.get(&parent)?;
+        }
+        chain.reverse();
+        Some(chain)
+    }
+
+    /// Whether `top` may be merged into the hidden image `base`, as far as anchors and pins go.
+    fn may_merge(&self, base: ImageId, top: ImageId, effort: Effort) -> bool {
+        let (Some(base), Some(top)) = (self.nodes.get(&base), self.nodes.get(&top)) else {
+            return false;
+        };
+        let is_written = !top.disks.is_empty();
+        let is_seen = top.snapshots > 0 && effort == Effort::Leftovers;
+        !base.pinned && !top.pinned && !(base.anchored && (is_written || is_seen))
+    }
+
+    fn next(&self, effort: Effort) -> Option<Tidy> {
         let hidden = || {
             self.nodes
                 .iter()
                 .filter(|(_, node)| Self::is_hidden(node))
                 .map(|(id, _)| *id)
         };
-        if let Some(leaf) = hidden().find(|id| self.children(*id).next().is_none()) {
+        let is_free = |id: &ImageId| self.nodes.get(id).is_some_and(|node| !node.anchored && !node.pinned);
+        if let Some(leaf) = hidden().find(|id| is_free(id) && self.children(*id).next().is_none()) {
             return Some(Tidy::Unlink(leaf));
         }
         hidden().find_map(|base| {
-            let top = self.only_child(base)?;
+            let top = self.only_child(base).filter(|top| self.may_merge(base, *top, effort))?;
             Some(Tidy::Merge {
                 disk: self.only_disk(top)?,
                 base,
@@ -131,6 +190,8 @@ impl Tree {
                 if let Some(node) = self.nodes.get_mut(&base) {
                     node.disks.extend(gone.disks);
                     node.snapshots += gone.snapshots;
+                    node.anchored |= gone.anchored;
+                    node.pinned |= gone.pinned;
                 }
             }
         }
@@ -138,10 +199,10 @@ impl Tree {
 
     /// Everything that can be done now, in an order in which each step is possible after the ones before.
     #[must_use]
-    pub fn plan(&self) -> Vec<Tidy> {
+    pub fn plan(&self, effort: Effort) -> Vec<Tidy> {
         let mut model = self.clone();
         let mut plan = Vec::new();
-        while let Some(tidy) = model.next() {
+        while let Some(tidy) = model.next(effort) {
             model.apply(tidy);
             plan.push(tidy);
         }
@@ -162,10 +223,17 @@ mod tests {
 
     /// A forest: node k's parent is one of the nodes before it, or none.
     fn forest() -> impl Strategy<Value = Tree> {
-        let node = (any::<prop::sample::Index>(), 0..4_u8, any::<bool>(), 0..3_u64, 0..12_u8);
+        let node = (
+            any::<prop::sample::Index>(),
+            0..4_u8,
+            any::<bool>(),
+            0..3_u64,
+            0..12_u8,
+            0..8_u8,
+        );
         prop::collection::vec(node, 1..14).prop_map(|nodes| {
             let mut tree = BTreeMap::new();
-            for (k, (parent, root, disk, snapshots, creating)) in nodes.iter().enumerate() {
+            for (k, (parent, root, disk, snapshots, creating, held)) in nodes.iter().enumerate() {
                 let parent = (k > 0 && *root > 0).then(|| image(parent.index(k)));
                 let disks = if *disk {
                     vec![DiskId(Uuid::from_u128(k as u128))]
@@ -177,6 +245,8 @@ mod tests {
                     disks,
                     snapshots: *snapshots / 2,
                     creating: *creating == 0,
+                    anchored: *held == 0 || *held == 1,
+                    pinned: *held == 2,
                 };
                 tree.insert(image(k), node);
             }
@@ -212,18 +282,23 @@ mod tests {
             let mut model = tree.clone();
             let mut read: BTreeMap<ImageId, Content> = BTreeMap::new();
             for (id, node) in &tree.nodes {
-                if !Tree::is_hidden(node) {
+                if !Tree::is_hidden(node) || node.pinned {
                     read.insert(*id, contents(&tree, &own, *id));
                 }
             }
-            for step in tree.plan() {
+            for step in tree.plan(Effort::All) {
                 match step {
                     Tidy::Unlink(id) => {
                         prop_assert!(Tree::is_hidden(&model.nodes[&id]));
                         prop_assert!(model.children(id).next().is_none());
+                        prop_assert!(!model.nodes[&id].anchored, "the record of a checkpoint would go");
+                        prop_assert!(!model.nodes[&id].pinned);
                     }
                     Tidy::Merge { base, top, .. } => {
                         prop_assert!(Tree::is_hidden(&model.nodes[&base]));
+                        prop_assert!(!model.nodes[&base].pinned && !model.nodes[&top].pinned);
+                        let is_written = !model.nodes[&top].disks.is_empty();
+                        prop_assert!(!(model.nodes[&base].anchored && is_written), "what is written since would be unknown");
                         prop_assert_eq!(model.only_child(base), Some(top));
                         let merged = own[&top].clone();
                         own.entry(base).or_default().extend(merged);
@@ -237,7 +312,7 @@ mod tests {
                     prop_assert_eq!(&contents(&model, &own, *id), content);
                 }
             }
-            prop_assert!(model.plan().is_empty());
+            prop_assert!(model.plan(Effort::All).is_empty());
             let names = |tree: &Tree| tree.nodes.values().map(|n| n.snapshots + n.disks.len() as u64).sum::<u64>();
             prop_assert_eq!(names(&tree), names(&model), "no disk and no snapshot loses its image");
         }
@@ -253,7 +328,7 @@ mod tests {
             let disks = vec![DiskId(Uuid::from_u128(9))];
             nodes.insert(image(last), Node { parent: last.checked_sub(1).map(image), disks, ..Node::default() });
             let mut tree = Tree::new(nodes);
-            for step in tree.clone().plan() {
+            for step in tree.clone().plan(Effort::All) {
                 tree.apply(step);
             }
             let kept = named.iter().filter(|named| **named).count();
@@ -291,6 +366,6 @@ mod tests {
                 },
             ),
         ]);
-        assert_eq!(Tree::new(nodes).plan(), vec![]);
+        assert_eq!(Tree::new(nodes).plan(Effort::All), vec![]);
     }
 }

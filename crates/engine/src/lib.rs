@@ -42,6 +42,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (vm::start::KIND, 1) => vm::start::load(row),
         (disk::create::KIND, 1) => disk::create::load(row),
         (transfer::KIND, 1) => transfer::load(row),
+        (backup::KIND, 1) => backup::load(row),
         (kind, version) => Err(Fault::internal(format!(
             "job {} is of kind {kind} version {version}, which this daemon does not know: start the newer one",
             row.id

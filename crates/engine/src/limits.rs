@@ -25,6 +25,10 @@ pub(crate) const PCI_SLOTS: std::ops::RangeInclusive<u8> = 4..=31;
 pub(crate) const TRANSFERS_MAX: u64 = 64;
 /// Longest time that a client may ask to be idle, seconds: 30 days. (0: any time.)
 pub(crate) const INACTIVITY_MAX_S: u64 = 30 * 24 * 3600;
+/// Characters of a backup's description (oVirt's limit).
+pub(crate) const BACKUP_TEXT_MAX: usize = 1024;
+/// Free bytes below which a backup is given up: what the guest writes meanwhile takes new space.
+pub(crate) const BACKUP_RESERVE_BYTES: u64 = RESERVE_BYTES / 2;
 /// Free bytes that a domain keeps for itself: below it nothing new is begun, so that guests can go on writing.
 pub(crate) const RESERVE_BYTES: u64 = 256 << 20;
 

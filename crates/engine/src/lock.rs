@@ -11,7 +11,12 @@
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
 //!
-//! A transfer locks its disk: a download with other downloads, an upload alone.
+//! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
+//! has pinned what it reads.
+//!
+//! A backup locks VM and disks while it freezes its moment. Then one of kind `snapshot` gives all locks back: the VM may
+//! be started, stopped and snapshotted, and what would touch what it reads is refused by
+//! [`crate::backup::expect_none`]. Those of kind `live` and `cold` keep the VM until they end.
 //!
 //! A refused request is told what holds the entity and since when.
 
@@ -102,7 +107,9 @@ pub(crate) fn holder(conn: &Conn, entity: Entity) -> Result<Option<Holder>, Faul
 
 /// The fault that names the blocker.
 pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
-    let code = if held.job_kind.starts_with("snapshot_") {
+    let code = if held.job_kind == crate::backup::KIND {
+        FaultCode::DuringBackup
+    } else if held.job_kind.starts_with("snapshot_") {
         FaultCode::DuringSnapshot
     } else {
         FaultCode::Locked
@@ -115,6 +122,14 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
         let text = format!(
             "Cannot do this now: {kind} {name} is being transferred by image transfer {} since {}. Finalize or cancel \
              the transfer first.",
+            held.job,
+            moment(held.since)
+        );
+        return Fault::new(code, text);
+    }
+    if held.job_kind == crate::backup::KIND {
+        let text = format!(
+            "Cannot do this now: {kind} {name} is being backed up by backup {} since {}. Finalize the backup first.",
             held.job,
             moment(held.since)
         );

@@ -15,7 +15,9 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, JobId, MemoryId, NicId, VmId};
 
 mod data_plane;
+mod dirty_map;
 pub use data_plane::*;
+pub use dirty_map::{BadMap, DirtyMap, GRANULE_BYTES};
 
 // ------------------------------------------------------------------------------------------------ errors
 
@@ -275,6 +277,24 @@ pub trait Images: Send + Sync + 'static {
         format: ImageFormat,
         known: &[ImageRef],
     ) -> Driven<Adoptable>;
+
+    /// Marks in `map` what the image's own file holds (data, explicit zeros, compressed), whatever lies below it. Read
+    /// from the file's tables, so the image must be one that nobody writes to; cost follows what is allocated.
+    ///
+    /// # Errors
+    /// `InvalidImage` for a raw file (it holds all) and for one that cannot be read as what it should be: then nothing is
+    /// known, and all must be taken for changed.
+    async fn mark_allocated(&self, image: &ImageRef, map: DirtyMap) -> Driven<DirtyMap>;
+
+    /// Reads a map. Absent is `NotFound`, damaged is `InvalidImage`.
+    async fn load_map(&self, path: &std::path::Path) -> Driven<DirtyMap>;
+
+    /// Writes a map, in place of one that may be there. Once it returns, file and directories are durable; a crash leaves
+    /// the old one or the new one. The directory above the file, and the one above that, are made if they are not there.
+    async fn store_map(&self, path: &std::path::Path, map: &DirtyMap) -> Driven<()>;
+
+    /// Removes all directories with maps below `root` whose names are not among `keep`.
+    async fn sweep_maps(&self, root: &std::path::Path, keep: std::collections::HashSet<String>) -> Driven<()>;
 
     /// Bytes on disk of a saved memory's file.
     async fn memory_bytes(&self, memory: &MemoryRef) -> Driven<u64>;

@@ -19,6 +19,7 @@ mod draft;
 pub(crate) mod fail;
 pub(crate) mod look;
 mod make;
+mod maps;
 mod tool;
 
 use crate::{gate::Gate, qcow2};
@@ -27,9 +28,12 @@ use directory::{DRAFT_SUFFIX, Directory, MERGED_SUFFIX, split};
 use draft::{Claim, InWork};
 use fail::{errno, fault, unreadable};
 use rustix::fs::FileType;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 use stillpoint_engine::ports::{
-    Adoptable, Allocation, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Space,
+    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Space,
 };
 use stillpoint_types::ImageFormat;
 
@@ -183,6 +187,39 @@ impl Images for LocalImages {
             })
         })
         .await
+    }
+
+    async fn mark_allocated(&self, image: &ImageRef, mut map: DirtyMap) -> Driven<DirtyMap> {
+        const OP: &str = "read what an image holds";
+        let image = image.clone();
+        blocking(OP, move || {
+            if image.format == ImageFormat::Raw {
+                let text = format!("{} is raw: it holds all of its disk", image.path.display());
+                return Err(fault(DriverErrorKind::InvalidImage, OP, text));
+            }
+            let (parent, name) = split(OP, &image.path)?;
+            let (file, _) = Directory::open(OP, parent)?.present(OP, name)?;
+            let failed = |error| unreadable(OP, &image.path, error);
+            let header = qcow2::Header::read(&file).map_err(failed)?;
+            qcow2::allocated::mark(&file, &header, &mut map).map_err(failed)?;
+            Ok(map)
+        })
+        .await
+    }
+
+    async fn load_map(&self, path: &Path) -> Driven<DirtyMap> {
+        let path = path.to_owned();
+        blocking("read a map of changes", move || maps::load(&path)).await
+    }
+
+    async fn store_map(&self, path: &Path, map: &DirtyMap) -> Driven<()> {
+        let (path, map) = (path.to_owned(), map.clone());
+        blocking("write a map of changes", move || maps::store(&path, &map.encode())).await
+    }
+
+    async fn sweep_maps(&self, root: &Path, keep: HashSet<String>) -> Driven<()> {
+        let root = root.to_owned();
+        blocking("remove old maps of changes", move || maps::sweep(&root, &keep)).await
     }
 
     async fn memory_bytes(&self, memory: &MemoryRef) -> Driven<u64> {

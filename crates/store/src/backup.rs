@@ -184,10 +184,15 @@ pub fn disks(conn: &Conn, id: BackupId) -> Stored<Vec<BackupDiskRow>> {
     Ok(statement.query_map([id.to_string()], row)?.collect::<Result<_, _>>()?)
 }
 
-/// Whether a backup that has not ended reads the image, as the one that was frozen.
-pub fn reads_image(conn: &Conn, image: ImageId) -> Stored<bool> {
-    let sql = "SELECT 1 FROM backup_disk JOIN backup ON backup.id = backup_id WHERE image_id = ?1 AND ended_at IS NULL";
-    Ok(conn.sql().prepare_cached(sql)?.exists([image.to_string()])?)
+/// The backup that has not ended and reads the image, as the one that was frozen.
+pub fn reader_of(conn: &Conn, image: ImageId) -> Stored<Option<BackupId>> {
+    let sql = "SELECT id FROM backup_disk JOIN backup ON backup.id = backup_id
+               WHERE image_id = ?1 AND ended_at IS NULL LIMIT 1";
+    Ok(conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([image.to_string()], |row| text(row, "id"))
+        .optional()?)
 }
 
 /// Moves a backup to another phase if it is in one of `from`; an end is stamped, and `reason` kept unless there is one

@@ -373,6 +373,14 @@ pub fn unlock(tx: &Tx, job: JobId) -> Stored<()> {
     Ok(())
 }
 
+/// Releases a job's locks on one kind of entity.
+pub fn unlock_kind(tx: &Tx, job: JobId, kind: &str) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("DELETE FROM entity_lock WHERE job_id = ?1 AND kind = ?2")?
+        .execute(params![job.to_string(), kind])?;
+    Ok(())
+}
+
 /// Every lock whose job has ended: always empty; the check that nothing stays locked.
 pub fn orphaned_locks(conn: &Conn) -> Stored<Vec<LockRow>> {
     let mut statement = conn.sql().prepare_cached(

@@ -5,11 +5,12 @@ use crate::{
     http::{Item, Outlet, Visit, body_of, first_of},
     refusal::Refusal,
     registry::{Need, Operation, Registry, Stopped},
-    source::{Context, Extent},
+    source::{Context, Extent, Source},
 };
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use std::{fmt::Write as _, time::Duration};
+use stillpoint_engine::ports::{DirtyMap, Driven};
 use tokio::time::Instant;
 
 /// A piece of the answer.
@@ -24,7 +25,7 @@ pub(crate) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
         "dirty" => Context::Dirty,
         _ => Context::Zero,
     };
-    if context == Context::Dirty && !op.source().has_dirty() {
+    if context == Context::Dirty && op.dirty().is_none() && !op.source().has_dirty() {
         // A status by which clients know that they must take all.
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
@@ -52,12 +53,17 @@ pub(crate) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
 async fn write(op: &Operation, outlet: &Outlet, context: Context) -> Result<(), Stopped> {
     let source = op.source();
     let end = source.size_bytes().await?.min(op.ticket().size_bytes);
+    let map = op.dirty().filter(|_| context == Context::Dirty);
     let (mut text, mut heard) = (String::from("["), Instant::now());
     let mut found = Merged::new(context);
     let mut at = 0;
     while at < end {
         op.check()?;
-        for extent in source.extents(at, end, context).await? {
+        let extents = match map {
+            Some(map) => by_map(source, map, at, end).await?,
+            None => source.extents(at, end, context).await?,
+        };
+        for extent in extents {
             at += extent.length;
             found.push(extent, &mut text);
             if text.len() >= PIECE_BYTES {
@@ -75,6 +81,25 @@ async fn write(op: &Operation, outlet: &Outlet, context: Context) -> Result<(), 
     text.push_str("]\n");
     outlet.put(op, Item::Data(text.into())).await?;
     outlet.put(op, Item::End).await
+}
+
+/// The next extents by a map of changes. Only of what changed is the source asked what reads as zeroes.
+async fn by_map(source: &Source, map: &DirtyMap, at: u64, end: u64) -> Driven<Vec<Extent>> {
+    let (is_dirty, length) = map.run(at);
+    let stop = match length {
+        0 => end,
+        length => at.saturating_add(length).min(end),
+    };
+    if !is_dirty && length > 0 {
+        return Ok(vec![Extent::data(stop - at)]);
+    }
+    let extents = source.extents(at, stop, Context::Zero).await?;
+    let dirty = |extent| Extent {
+        hole: false,
+        dirty: true,
+        ..extent
+    };
+    Ok(extents.into_iter().map(dirty).collect())
 }
 
 /// Writes extents with equal neighbours made one.

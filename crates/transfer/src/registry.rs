@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Ticket, TicketId, TicketStatus};
+use stillpoint_engine::ports::{DirtyMap, Driven, DriverError, DriverErrorKind, Ticket, TicketId, TicketStatus};
 use tokio::time::Instant;
 use tokio_util::{
     sync::CancellationToken,
@@ -70,6 +70,8 @@ struct State {
 pub(crate) struct Entry {
     pub(crate) ticket: Ticket,
     pub(crate) source: Source,
+    /// What the client wants of it, if not all.
+    dirty: Option<DirtyMap>,
     state: Mutex<State>,
     running: TaskTracker,
     abort: CancellationToken,
@@ -163,6 +165,10 @@ impl Operation {
         self.entry.may(need)
     }
 
+    pub(crate) fn dirty(&self) -> Option<&DirtyMap> {
+        self.entry.dirty.as_ref()
+    }
+
     /// To be cancelled when the client is gone.
     pub(crate) fn token(&self) -> CancellationToken {
         self.gone.clone()
@@ -231,6 +237,22 @@ impl Drop for Operation {
     }
 }
 
+/// Reads the ticket's map of changes, if it has one. One that does not fit is refused: what it leaves out would be lost.
+async fn load_dirty(ticket: &Ticket) -> Driven<Option<DirtyMap>> {
+    const OP: &str = "read a map of changes";
+    let Some(path) = &ticket.dirty else { return Ok(None) };
+    let bad = |text: String| DriverError::new(DriverErrorKind::InvalidImage, OP, text);
+    let file = tokio::fs::read(path)
+        .await
+        .map_err(|error| DriverError::new(DriverErrorKind::Io, OP, path.display()).caused_by(error))?;
+    let map = DirtyMap::decode(&file).map_err(|error| bad(path.display().to_string()).caused_by(error))?;
+    if map.size_bytes() == ticket.size_bytes {
+        return Ok(Some(map));
+    }
+    let (has, needed) = (map.size_bytes(), ticket.size_bytes);
+    Err(bad(format!("{} is of {has} bytes, not of {needed}", path.display())))
+}
+
 type Key = [u8; 32];
 
 fn key(id: &TicketId) -> Key {
@@ -266,6 +288,7 @@ impl Registry {
             None => {}
         }
         let source = Source::open(&ticket).await?;
+        let dirty = load_dirty(&ticket).await?;
         let now = Instant::now();
         let entry = Arc::new(Entry {
             state: Mutex::new(State {
@@ -278,6 +301,7 @@ impl Registry {
                 failure: None,
             }),
             source,
+            dirty,
             running: TaskTracker::new(),
             abort: CancellationToken::new(),
             ticket: ticket.clone(),

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use std::time::Duration;
-use stillpoint_engine::ports::{DataPlane as _, DriverErrorKind, Source};
+use stillpoint_engine::ports::{DataPlane as _, DirtyMap, DriverErrorKind, Source};
 
 const SIZE: u64 = 64 * MIB;
 
@@ -80,6 +80,61 @@ async fn a_download_over_nbd_equals_the_disk_and_its_extents_tell_what_is_zero()
         (&written_zeroes["zero"], &written_zeroes["hole"]),
         (&true.into(), &false.into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dirty_extents_are_those_of_the_map_and_say_what_of_them_is_zero() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, raw) = (directory.path().join("disk.qcow2"), directory.path().join("disk.raw"));
+    make_qcow2(&image, SIZE);
+    qemu_io(&image, &["write -P 1 0 8M", "write -z 6M 64k"]);
+    run("qemu-img", &["convert", "-O", "raw", text(&image), text(&raw)]);
+    let file = directory.path().join("disk.map");
+    let mut map = DirtyMap::empty(SIZE);
+    map.mark(4 * MIB, 128 * 1024);
+    map.mark(6 * MIB - 64 * 1024, 128 * 1024);
+    map.mark(SIZE - 1, 1);
+    std::fs::write(&file, map.encode()).unwrap();
+    let nbd = Nbd::start(directory.path(), &image, &["--read-only"]).await;
+    let plane = Plane::start().await;
+    for source in [nbd.source(None), Source::Raw(raw)] {
+        let mut wanted = ticket(source.clone(), SIZE, READ, Duration::from_secs(60));
+        wanted.dirty = Some(file.clone());
+        plane.transfer.add(wanted.clone()).await.unwrap();
+        let extents = plane.extents(&wanted.id, "dirty").await;
+        let (mut at, mut dirty) = (0, Vec::new());
+        for extent in &extents {
+            let (start, length) = (extent["start"].as_u64().unwrap(), extent["length"].as_u64().unwrap());
+            assert_eq!(start, at);
+            at += length;
+            if extent["dirty"] == true {
+                dirty.push((start, length, extent["zero"] == true));
+            }
+        }
+        assert_eq!(at, SIZE);
+        let kib = 1024;
+        let all = [
+            (4 * MIB, 128 * kib, false),
+            (6 * MIB - 64 * kib, 64 * kib, false),
+            (6 * MIB, 64 * kib, true),
+            (SIZE - 64 * kib, 64 * kib, true),
+        ];
+        assert_eq!(dirty, all);
+        let zero = plane.extents(&wanted.id, "zero").await;
+        assert!(
+            zero.iter().all(|extent| extent["dirty"].is_null()),
+            "the whole disk can be taken too"
+        );
+    }
+
+    // A map that is cut, or of another disk, would leave out changes: no ticket comes of it.
+    for (bytes, size) in [(map.encode()[..100].to_vec(), SIZE), (map.encode(), SIZE - MIB)] {
+        std::fs::write(&file, bytes).unwrap();
+        let mut wrong = ticket(nbd.source(None), size, READ, Duration::from_secs(60));
+        wrong.dirty = Some(file.clone());
+        let told = plane.transfer.add(wrong).await.unwrap_err();
+        assert_eq!(told.kind, DriverErrorKind::InvalidImage);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ pub(crate) async fn submit(
         let found = access::vm(tx, &who, command.vm, Need::Operate)?;
         let row = super::view::find(tx, command.vm, command.checkpoint)?;
         lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+        crate::backup::expect_none(tx, command.vm, "remove Checkpoint")?;
         checkpoint::delete(tx, row.id)?;
         let text = format!(
             "Checkpoint {} of VM {} was removed by {}.",

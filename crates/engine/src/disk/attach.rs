@@ -171,7 +171,9 @@ pub(crate) async fn detach(
         attachment(tx, &found, id)?;
         let row = access::disk(tx, &who, id, Need::Operate)?;
         lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
+        crate::backup::expect_none_of_disk(tx, id, "detach Virtual Disk")?;
         vm::delete_attachment(tx, command.vm, id)?;
+        stillpoint_store::checkpoint::forget_disk(tx, id)?;
         vm::touch(tx, command.vm)?;
         if command.delete {
             super::delete::forget(tx, &actor, &row)?;

@@ -29,6 +29,8 @@ pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault>
     if let Some(id) = snapshot::of_disk(tx, row.id)?.first() {
         return refuse(format!("snapshot {id}: remove the snapshot first"));
     }
+    crate::backup::expect_none_of_disk(tx, row.id, "remove Virtual Disk")?;
+    stillpoint_store::checkpoint::forget_disk(tx, row.id)?;
     disk::delete(tx, row.id)?;
     let text = format!("Disk {} was successfully removed by {}.", row.alias, actor.name);
     Event::new(What::DiskRemoved, text)

@@ -166,8 +166,8 @@ pub(crate) async fn attachment(
 
 // ------------------------------------------------------------------------------------------------ images
 
-/// An image of a disk; `None` when the disk is not to be seen, or the image is hidden from this list.
-fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<DiskSnapshotView, Fault> {
+/// An image of a disk; `None` for one that no snapshot holds and no guest writes to: users know nothing of it.
+fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<Option<DiskSnapshotView>, Fault> {
     let active = owner.image == row.id;
     let named = if active {
         match vm::attachments_of_disk(conn, owner.id)?.first() {
@@ -175,9 +175,12 @@ fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<DiskSnapsh
             None => None,
         }
     } else {
-        snapshot::of_image(conn, row.id)?.first().copied()
+        match snapshot::of_image(conn, row.id)?.first().copied() {
+            None => return Ok(None),
+            named => named,
+        }
     };
-    Ok(DiskSnapshotView {
+    Ok(Some(DiskSnapshotView {
         image: row.id,
         parent: row.parent,
         disk: owner.id,
@@ -190,7 +193,7 @@ fn image_view(conn: &Conn, owner: &DiskRow, row: &ImageRow) -> Result<DiskSnapsh
         actual_bytes: 0,
         locked: lock::holder(conn, Entity::Disk(owner.id))?.is_some(),
         domain: row.domain,
-    })
+    }))
 }
 
 async fn measured_images(engine: &Inner, mut views: Vec<DiskSnapshotView>) -> Result<Vec<DiskSnapshotView>, Fault> {
@@ -217,7 +220,9 @@ pub(crate) async fn images(
             let owner = access::disk(conn, &who, id, Need::Read)?;
             let rows = image::of_disk(conn, id)?;
             let shown = rows.iter().filter(|row| include_active || row.id != owner.image);
-            shown.map(|row| image_view(conn, &owner, row)).collect()
+            shown
+                .filter_map(|row| image_view(conn, &owner, row).transpose())
+                .collect()
         })
         .await?;
     measured_images(engine, views).await
@@ -251,7 +256,7 @@ pub(crate) async fn images_of_domain(
                     };
                     let visible = access::check(&who, owner.project, Need::Read, "disk", "").is_ok();
                     if visible && (include_active || row.id != owner.image) && views.len() < limit {
-                        views.push(image_view(conn, &owner, row)?);
+                        views.extend(image_view(conn, &owner, row)?);
                     }
                 }
             }

@@ -123,7 +123,12 @@ impl NewStep {
 /// # Errors
 /// The conflict's fault when somebody holds one of the locks: the transaction must then be given up.
 pub(crate) fn enqueue(tx: &Tx, actor: &Actor, new: NewJob) -> Result<JobId, Fault> {
-    let (id, now) = (JobId::fresh(), now_micros());
+    enqueue_as(tx, actor, JobId::fresh(), new)
+}
+
+/// The same with an id that something else bears too.
+pub(crate) fn enqueue_as(tx: &Tx, actor: &Actor, id: JobId, new: NewJob) -> Result<JobId, Fault> {
+    let now = now_micros();
     let row = JobRow {
         id,
         kind: new.kind.into(),

@@ -42,6 +42,9 @@ pub struct Ticket {
     pub id: TicketId,
     /// Which bytes.
     pub source: Source,
+    /// A file with the map ([`super::DirtyMap`]) of what the client wants of them, of a disk of exactly `size_bytes`: asked
+    /// for the dirty extents, these are told. All can be read all the same.
+    pub dirty: Option<PathBuf>,
     /// Bytes that may be reached, from 0; the source may be longer.
     pub size_bytes: u64,
     /// What may be done.

@@ -42,8 +42,12 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<(), Fault> {
         .read(|conn: &Conn| -> Result<_, Fault> {
             let (mut frozen, mut busy) = (HashSet::new(), HashSet::new());
             for row in job::unfinished(conn)?.iter().chain(&job::stuck(conn)?) {
-                busy.extend(row.vm);
-                frozen.extend(may_have_frozen(row, &job::steps(conn, row.id)?));
+                let steps = job::steps(conn, row.id)?;
+                // A backup that only waits for its client changes nothing of the graph.
+                if !crate::backup::is_waiting(row, &steps) {
+                    busy.extend(row.vm);
+                }
+                frozen.extend(may_have_frozen(row, &steps));
             }
             Ok((vm::with_process(conn)?, frozen, busy))
         })

@@ -1,22 +1,23 @@
 //! Removes what nobody needs any more, and merges what could not be merged before. No input: it reads the rows.
 //!
 //! Rounds: files of doomed images and of memories that nobody names are removed; images that nobody names are planned
-//! ([`crate::graph`]): unlinked at once, or merged by a job of their own. It runs after each job, at start, and once a
-//! minute for what was in use before.
+//! ([`crate::graph`]): unlinked at once, or merged by a job of their own. Before that, checkpoints let go of left branches
+//! ([`track`]). It runs after each job, at start, and once a minute for what was in use before.
 //!
 //! # Crash consistency
 //! A file is removed before its row: a crash in between leaves a row whose file is gone, which the next round removes.
 
 use crate::{
+    checkpoint::track,
     engine::Inner,
     fault::Fault,
-    graph::Tidy,
+    graph::{Effort, Tidy},
     journal,
     snapshot::delete::{enqueue_merge, tree_of},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use stillpoint_store::{
-    Conn, StoreError, Tx,
+    Conn, StoreError, Tx, backup,
     image::{self, ImageState},
     job, snapshot, transfer,
 };
@@ -45,6 +46,7 @@ pub(crate) fn start(engine: &Arc<Inner>) {
 }
 
 async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
+    track::retire_leaves(engine).await?;
     let jobs = engine.store.write(plan).await?;
     for id in jobs {
         journal::executor::drive(engine, id, false);
@@ -55,15 +57,18 @@ async fn round(engine: &Arc<Inner>) -> Result<(), Fault> {
     let (well, badly) = (before(well), before(badly));
     let (moved, failed) = engine.options.transfer_keep;
     let (moved, failed) = (before(moved), before(failed));
+    let (backed_up, not) = engine.options.backup_keep;
+    let (backed_up, not) = (before(backed_up), before(not));
     engine
         .store
         .write(move |tx| -> Result<(), StoreError> {
             job::purge(tx, well, badly, PURGE_MAX)?;
             transfer::purge(tx, moved, failed, PURGE_MAX)?;
+            backup::purge(tx, backed_up, not, PURGE_MAX)?;
             Ok(())
         })
         .await?;
-    Ok(())
+    track::sweep(engine).await
 }
 
 /// Dooms what can go; begins merges where nobody holds what they need.
@@ -74,9 +79,9 @@ fn plan(tx: &Tx) -> Result<Vec<stillpoint_types::JobId>, Fault> {
         if seen.contains(&row.id) {
             continue;
         }
-        let tree = tree_of(tx, row.id)?;
+        let tree = tree_of(tx, row.id, None)?;
         seen.extend(tree.nodes().keys());
-        for tidy in tree.plan() {
+        for tidy in tree.plan(Effort::Leftovers) {
             match tidy {
                 Tidy::Unlink(id) => image::set_state(tx, id, ImageState::Doomed)?,
                 Tidy::Merge { disk, base, top } => {

@@ -22,7 +22,7 @@ use crate::{
     engine::Inner,
     event::{Event, What},
     fault::Fault,
-    graph::{Node, Tidy, Tree},
+    graph::{Effort, Node, Tidy, Tree},
     journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
     lock::{Entity, Wanted},
     ports::{Driven, DriverErrorKind, Merge},
@@ -34,12 +34,14 @@ use std::{
     sync::Arc,
 };
 use stillpoint_store::{
-    Conn, Tx,
+    Conn, Tx, backup, checkpoint,
     image::{self, ImageState},
     job::JobRow,
     snapshot,
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus};
+use stillpoint_types::{
+    BackupId, Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus,
+};
 
 pub(crate) const KIND: &str = "snapshot_delete";
 /// The saga's other name: merging hidden images without removing a snapshot.
@@ -54,6 +56,9 @@ struct Params {
     vm_name: String,
     snapshot: Option<SnapshotId>,
     description: String,
+    /// The backup whose end this is: it succeeds when the merges have ended.
+    #[serde(default)]
+    backup: Option<BackupId>,
 }
 
 /// Arguments of a `merge` step.
@@ -79,6 +84,7 @@ pub(crate) async fn submit(
             let found = access::vm(tx, &who, command.vm, Need::Operate)?;
             let row = access::snapshot(tx, &found, command.snapshot)?;
             crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+            crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
             if row.kind != SnapshotType::Regular {
                 return Err(Fault::new(
                     FaultCode::SnapshotNotRegular,
@@ -115,21 +121,22 @@ pub(crate) fn enqueue_internal(tx: &Tx, actor: &Actor, vm: VmId, id: SnapshotId)
 }
 
 /// The merges that removing a snapshot makes possible, through disks of this VM.
-fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)]) -> Result<Vec<NewStep>, Fault> {
+fn merges(tx: &Tx, vm: VmId, held: &[(DiskId, ImageId)], ended: Option<BackupId>) -> Result<Vec<NewStep>, Fault> {
     let mine: HashSet<DiskId> = stillpoint_store::vm::attachments(tx, vm)?
         .iter()
         .map(|a| a.disk)
         .collect();
     let (mut steps, mut seen) = (Vec::new(), HashSet::new());
     for (_, image) in held {
-        let mut tree = tree_of(tx, *image)?;
+        let mut tree = tree_of(tx, *image, ended)?;
         if !seen.insert(tree.nodes().keys().next().copied()) {
             continue;
         }
-        for (_, image) in held {
+        // The snapshot that goes still holds them; that of a backup that ends has gone already.
+        for (_, image) in held.iter().filter(|_| ended.is_none()) {
             tree.forget_snapshot(*image);
         }
-        for tidy in tree.plan() {
+        for tidy in tree.plan(Effort::All) {
             let Tidy::Merge { disk, base, top } = tidy else {
                 continue;
             };
@@ -172,7 +179,7 @@ fn plan(
     for lock in &locks {
         crate::lock::expect_free(tx, lock.entity, &lock.name)?;
     }
-    let steps = merges(tx, vm, &held)?;
+    let steps = merges(tx, vm, &held, None)?;
     if steps.is_empty() {
         snapshot::delete(tx, id)?;
         stillpoint_store::vm::touch(tx, vm)?;
@@ -192,6 +199,7 @@ fn plan(
         vm_name: name.clone(),
         snapshot: Some(id),
         description: description.to_owned(),
+        backup: None,
     };
     let job = NewJob {
         kind: KIND,
@@ -222,17 +230,20 @@ fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
     .with(&pair)
 }
 
-/// The whole tree that an image is in, with everybody's names.
-pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
+/// The whole tree that an image is in, with everybody's names. `ended`: a backup that is ending pins nothing any more.
+pub(crate) fn tree_of(conn: &Conn, id: ImageId, ended: Option<BackupId>) -> Result<Tree, Fault> {
     let Some(root) = image::chain(conn, id)?.into_iter().next() else {
         return Ok(Tree::default());
     };
-    let mut nodes = BTreeMap::new();
+    let (mut nodes, mut read) = (BTreeMap::new(), Vec::new());
     let mut todo = vec![root];
     while let Some(row) = todo.pop() {
         let (disks, snapshots) = image::names(conn, row.id)?;
         let creating = row.state == ImageState::Creating;
         todo.extend(image::children(conn, row.id)?);
+        if backup::reader_of(conn, row.id)?.is_some_and(|reader| Some(reader) != ended) {
+            read.push(row.id);
+        }
         nodes.insert(
             row.id,
             Node {
@@ -240,8 +251,17 @@ pub(crate) fn tree_of(conn: &Conn, id: ImageId) -> Result<Tree, Fault> {
                 disks,
                 snapshots,
                 creating,
+                anchored: !checkpoint::anchored(conn, row.id)?.is_empty(),
+                pinned: false,
             },
         );
+    }
+    // What is read is read through all that lies below it.
+    while let Some(id) = read.pop() {
+        if let Some(node) = nodes.get_mut(&id).filter(|node| !node.pinned) {
+            node.pinned = true;
+            read.extend(node.parent);
+        }
     }
     Ok(Tree::new(nodes))
 }
@@ -271,6 +291,7 @@ pub(crate) fn enqueue_merge(
         vm_name: vm_name.unwrap_or_default(),
         snapshot: None,
         description: String::new(),
+        backup: None,
     };
     let job = NewJob {
         kind: KIND_MERGE,
@@ -291,6 +312,47 @@ pub(crate) fn enqueue_merge(
         )?],
     };
     enqueue(tx, &Actor::system(), job)
+}
+
+/// The merges that the end of a backup makes possible, through disks of its VM, as a job that the backup succeeds with;
+/// `None` if there are none, or the VM cannot have them now.
+pub(crate) fn enqueue_settling(
+    tx: &Tx,
+    actor: &Actor,
+    vm: VmId,
+    frozen: &[(DiskId, ImageId)],
+    backup: BackupId,
+) -> Result<Option<stillpoint_types::JobId>, Fault> {
+    let Some(row) = stillpoint_store::vm::get(tx, vm)? else {
+        return Ok(None);
+    };
+    let steps = merges(tx, vm, frozen, Some(backup))?;
+    if steps.is_empty() || !matches!(row.status, VmStatus::Up | VmStatus::Paused | VmStatus::Down) {
+        return Ok(None);
+    }
+    let mut locks = vec![Wanted::exclusive(Entity::Vm(vm), &row.name)];
+    for (disk, _) in frozen {
+        let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
+        locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
+    }
+    let params = Params {
+        vm: Some(vm),
+        vm_name: row.name.clone(),
+        snapshot: None,
+        description: String::new(),
+        backup: Some(backup),
+    };
+    let job = NewJob {
+        kind: KIND_MERGE,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Merging what a backup of VM {} held apart", row.name),
+        project: row.project,
+        vm: Some(vm),
+        locks,
+        steps,
+    };
+    Ok(Some(enqueue(tx, actor, job)?))
 }
 
 /// The saga.
@@ -383,6 +445,8 @@ impl Saga for Delete {
     async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
         let pair: Pair = cx.args()?;
         let merge = self.merge(cx, &pair).await?;
+        // Before the first byte moves: what the top holds is the record of changes since what the base is.
+        crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
         self.ensure_merged(cx, &merge).await?;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {
@@ -418,6 +482,9 @@ impl Saga for Delete {
     }
 
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+        if let Some(backup) = self.params.backup {
+            return crate::backup::finalize::succeed(tx, job, backup);
+        }
         let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
             return Ok(());
         };
@@ -429,6 +496,10 @@ impl Saga for Delete {
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
+        if let Some(backup) = self.params.backup {
+            crate::backup::finalize::tell_leftover(tx, job, backup, &why.text)?;
+            return crate::backup::finalize::succeed(tx, job, backup);
+        }
         let Some((id, vm)) = self.params.snapshot.zip(self.params.vm) else {
             return Ok(());
         };

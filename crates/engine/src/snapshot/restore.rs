@@ -98,6 +98,7 @@ fn plan(
         ));
     }
     crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+    crate::backup::expect_none(tx, found.row.id, "restore Snapshot")?;
     if row.kind != SnapshotType::Regular {
         return Err(Fault::new(
             FaultCode::SnapshotNotRegular,
@@ -298,6 +299,7 @@ fn attach_as_kept(tx: &Tx, id: VmId, kept: &SnapshotConfig) -> Result<(), Fault>
     let wanted: HashSet<_> = kept.attachments.iter().map(|a| a.disk).collect();
     for a in vm::attachments(tx, id)?.iter().filter(|a| !wanted.contains(&a.disk)) {
         vm::delete_attachment(tx, id, a.disk)?;
+        stillpoint_store::checkpoint::forget_disk(tx, a.disk)?;
     }
     for (position, a) in (0..).zip(&kept.attachments) {
         let elsewhere = vm::attachments_of_disk(tx, a.disk)?.iter().any(|of| of.vm != id);

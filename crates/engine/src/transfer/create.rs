@@ -3,6 +3,7 @@
 use super::{KIND, Params, VERSION};
 use crate::{
     access,
+    checkpoint::track,
     command::{Accepted, CreateTransfer, Origin, TransferOf},
     engine::Inner,
     fault::Fault,
@@ -10,17 +11,17 @@ use crate::{
     limits,
     lock::{Entity, Wanted},
 };
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use stillpoint_store::{
-    Tx,
+    Tx, backup,
     disk::DiskRow,
     image::{self, ImageRow, ImageState},
     transfer::{self, TransferRow},
     vm,
 };
 use stillpoint_types::{
-    Caller, FaultCode, ImageFormat, ImageId, Need, TicketId, TransferDirection, TransferId, TransferPhase, VmStatus,
-    now_micros,
+    BackupId, BackupMode, BackupPhase, Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, TicketId,
+    TransferDirection, TransferId, TransferPhase, VmStatus, now_micros,
 };
 
 /// Idle time that a client gets who names none, seconds (oVirt's default).
@@ -32,6 +33,8 @@ struct Found {
     image: ImageRow,
     /// Base first, `image` last.
     chain: Vec<ImageRow>,
+    /// Of an incremental disk of a backup: the map of its changes.
+    dirty: Option<PathBuf>,
 }
 
 pub(crate) async fn submit(
@@ -61,8 +64,11 @@ fn plan(
     command: &CreateTransfer,
     inactivity_s: u32,
 ) -> Result<TransferId, Fault> {
-    let found = find(tx, who, command.of)?;
-    let Found { disk, image, chain } = &found;
+    let found = match command.of {
+        TransferOf::Backup { backup, disk } => find_in_backup(engine, tx, who, command, (backup, disk))?,
+        TransferOf::Disk(_) | TransferOf::Image(_) => find(tx, who, command.of)?,
+    };
+    let Found { disk, image, chain, .. } = &found;
     if let Some(why) = &disk.illegal {
         let text = format!("Cannot transfer Virtual Disk: disk {} is illegal: {why}", disk.alias);
         return Err(Fault::new(FaultCode::ImageIllegal, text));
@@ -76,8 +82,12 @@ fn plan(
         return Err(Fault::new(FaultCode::ImageIllegal, text));
     }
     let upload = command.direction == TransferDirection::Upload;
-    let wanted = if upload { Wanted::exclusive } else { Wanted::shared };
-    let lock = wanted(Entity::Disk(disk.id), &disk.alias);
+    let locks = match command.of {
+        // The backup has pinned what it reads; the disk goes on meanwhile.
+        TransferOf::Backup { .. } => vec![],
+        _ if upload => vec![Wanted::exclusive(Entity::Disk(disk.id), &disk.alias)],
+        _ => vec![Wanted::shared(Entity::Disk(disk.id), &disk.alias)],
+    };
     if image.id == disk.image {
         expect_at_rest(tx, disk)?;
     } else if upload {
@@ -93,6 +103,11 @@ fn plan(
         );
         return Err(Fault::new(FaultCode::Unavailable, text));
     }
+    if upload {
+        crate::backup::expect_none_of_disk(tx, disk.id, "upload to the disk")?;
+        // Another content, another history: nothing is known of changes any more.
+        stillpoint_store::checkpoint::forget_disk(tx, disk.id)?;
+    }
     let format = format(&found, command)?;
     let layers = if command.shallow || format == ImageFormat::Cow {
         std::slice::from_ref(image)
@@ -102,6 +117,7 @@ fn plan(
     let fresh = (upload && format == ImageFormat::Cow).then(|| fresh_image(image));
     let params = Params {
         layers: layers.iter().map(|row| engine.image_ref(row)).collect(),
+        dirty: found.dirty.clone(),
         fresh: fresh.as_ref().map(|row| engine.image_ref(row)),
         staging: fresh.as_ref().map(|row| engine.image_file(row.id, ImageFormat::Raw)),
     };
@@ -113,7 +129,7 @@ fn plan(
         description: format!("{way} disk {}", disk.alias),
         project: disk.project,
         vm: None,
-        locks: vec![lock],
+        locks,
         steps: vec![
             NewStep::new("serve", "Opening the image"),
             NewStep::new("transfer", "Transferring the data"),
@@ -157,7 +173,10 @@ fn row(
         created_at: now,
         last_active: now,
         ended_at: None,
-        backup: None,
+        backup: match command.of {
+            TransferOf::Backup { backup, .. } => Some(backup),
+            TransferOf::Disk(_) | TransferOf::Image(_) => None,
+        },
     }
 }
 
@@ -173,7 +192,9 @@ fn fresh_image(of: &ImageRow) -> ImageRow {
 
 fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
     let (disk, id) = match of {
-        TransferOf::Backup { .. } => return Err(unsupported("Transfers of backups are not there yet.".into())),
+        TransferOf::Backup { backup, .. } => {
+            return Err(Fault::internal(format!("backup {backup} is looked for here")));
+        }
         TransferOf::Disk(id) => {
             let row = access::named_disk(tx, who, id, Need::Operate)?;
             let image = row.image;
@@ -203,7 +224,67 @@ fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
             format!("The disk snapshot {id} does not exist."),
         )
     })?;
-    Ok(Found { disk, image, chain })
+    let dirty = None;
+    Ok(Found {
+        disk,
+        image,
+        chain,
+        dirty,
+    })
+}
+
+/// A disk of a backup, which must be ready, and can only be read, as the plain bytes of the disk.
+fn find_in_backup(
+    engine: &Inner,
+    tx: &Tx,
+    who: &Caller,
+    command: &CreateTransfer,
+    (id, disk): (BackupId, DiskId),
+) -> Result<Found, Fault> {
+    let missing = |what: String| {
+        Fault::new(
+            FaultCode::RelatedNotFound,
+            format!("Cannot transfer Virtual Disk: {what}"),
+        )
+    };
+    let no_backup = || missing(format!("the backup {id} does not exist."));
+    let row = backup::get(tx, id)?.ok_or_else(no_backup)?;
+    // One that cannot be seen is answered like one that is not there, in the same words.
+    access::check(who, row.project, Need::Operate, "backup", &id.to_string()).map_err(|fault| match fault.code {
+        FaultCode::NotFound => no_backup(),
+        _ => fault,
+    })?;
+    if row.phase != BackupPhase::Ready {
+        let text = format!(
+            "Cannot transfer Virtual Disk: backup {id} is {}, it must be ready.",
+            row.phase
+        );
+        return Err(Fault::new(FaultCode::BackupPhase, text));
+    }
+    if command.direction == TransferDirection::Upload {
+        return Err(unsupported(format!("Backup {id} can only be downloaded from.")));
+    }
+    if command.format == Some(ImageFormat::Cow) || command.shallow {
+        return Err(unsupported(format!(
+            "Of backup {id} the content of disks is given: ask for format raw, and not for shallow."
+        )));
+    }
+    let disks = backup::disks(tx, id)?;
+    let read = disks.into_iter().find(|read| read.disk == disk);
+    let read = read.ok_or_else(|| missing(format!("the disk {disk} is not in backup {id}.")))?;
+    let disk =
+        stillpoint_store::disk::get(tx, disk)?.ok_or_else(|| missing(format!("the disk {disk} does not exist.")))?;
+    let chain = image::chain(tx, read.image)?;
+    let image = chain.last().cloned();
+    let image = image.ok_or_else(|| Fault::internal("what a backup reads is gone"))?;
+    let is_incremental = read.mode == BackupMode::Incremental;
+    let dirty = is_incremental.then(|| track::backup_path(engine, id, read.disk));
+    Ok(Found {
+        disk,
+        image,
+        chain,
+        dirty,
+    })
 }
 
 /// The content of an active image holds still only while no machine has it.
@@ -228,8 +309,12 @@ fn unsupported(text: String) -> Fault {
 
 /// The format on the wire, if this image can be moved so.
 fn format(found: &Found, command: &CreateTransfer) -> Result<ImageFormat, Fault> {
-    let Found { disk, image, chain } = found;
-    let format = command.format.unwrap_or(image.format);
+    let Found { disk, image, chain, .. } = found;
+    let own = match command.of {
+        TransferOf::Backup { .. } => ImageFormat::Raw,
+        TransferOf::Disk(_) | TransferOf::Image(_) => image.format,
+    };
+    let format = command.format.unwrap_or(own);
     if format == ImageFormat::Raw {
         if command.shallow && command.direction == TransferDirection::Upload {
             return Err(unsupported(

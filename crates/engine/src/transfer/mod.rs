@@ -35,7 +35,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_store::{
     Tx, disk,
     job::{self, JobRow},
@@ -50,7 +50,7 @@ const TICKET_VALID: Duration = Duration::from_secs(300);
 /// How long requests that run may take to end once their ticket is to go.
 const REMOVE_LIMIT: Duration = Duration::from_secs(60);
 /// Phases in which a transfer is under way and its end is not decided.
-const OPEN: &[TransferPhase] = &[
+pub(crate) const OPEN: &[TransferPhase] = &[
     TransferPhase::Initializing,
     TransferPhase::Transferring,
     TransferPhase::Resuming,
@@ -66,6 +66,9 @@ struct Params {
     fresh: Option<ImageRef>,
     /// The same file until it has been verified, as the plain bytes that it is.
     staging: Option<ImageRef>,
+    /// The map of what of a backup's disk is to be downloaded, if not all is.
+    #[serde(default)]
+    dirty: Option<PathBuf>,
 }
 
 /// What `serve` leaves behind.

@@ -24,7 +24,12 @@ impl Transfer {
     pub(super) async fn serve(&self, cx: &Cx) -> Result<Done, StepError> {
         let id = id_of(cx.job.id);
         let mut row = row_of(&cx.engine, id).await?;
-        crate::files::expect_recorded(&cx.engine, vec![row.disk]).await?;
+        if row.backup.is_some() {
+            // The disk itself goes on, and may be changing just now.
+            crate::files::expect_chain_recorded(&cx.engine, &row.alias, row.image).await?;
+        } else {
+            crate::files::expect_recorded(&cx.engine, vec![row.disk]).await?;
+        }
         row.size_bytes = self.size(cx, &row).await?;
         let served = self.ensure_served(cx, &row, None).await?;
         let actor = cx.actor();
@@ -94,6 +99,7 @@ impl Transfer {
         let ticket = Ticket {
             id: row.ticket.clone(),
             source,
+            dirty: self.params.dirty.clone(),
             size_bytes: row.size_bytes,
             rights: Rights {
                 // A client of an upload reads back what the disk has to compare with (and needs extents).

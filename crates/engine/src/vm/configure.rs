@@ -253,7 +253,10 @@ pub(crate) async fn delete(
                 format!("Cannot remove VM. Delete protection of VM {name} is on: set delete_protected to false first."),
             ));
         }
+        crate::backup::expect_none(tx, id, "remove VM")?;
         vm::set_resume_memory(tx, id, None)?;
+        stillpoint_store::checkpoint::delete_of_vm(tx, id)?;
+        stillpoint_store::backup::delete_of_vm(tx, id)?;
         for row in snapshot::of_vm(tx, id)? {
             snapshot::delete(tx, row.id)?;
         }

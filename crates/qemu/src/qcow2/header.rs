@@ -92,6 +92,9 @@ pub enum Damage {
     /// An L1 entry names an impossible place.
     #[error("L1 entry {0:#018x} names an impossible place")]
     L1Entry(u64),
+    /// More L2 tables than fit into the file: some are named twice.
+    #[error("its L1 table names more tables than the file can hold")]
+    L2Tables,
 }
 
 /// Where the bitmap directory lies.

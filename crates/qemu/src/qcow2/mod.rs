@@ -4,10 +4,12 @@
 //! not follow a name, which every QEMU tool may do), and the writer is on the latency path of a snapshot.
 //!
 //! Bounds: whatever the bytes say, memory stays below one cluster (2 MiB) plus [`bitmaps::DIRECTORY_BYTES_MAX`], and
-//! reading below the L1 table (32 MiB) plus [`tables::L2_BYTES_MAX`]. No recursion, no name is opened.
+//! reading below the L1 table (32 MiB) plus [`tables::L2_BYTES_MAX`]; [`allocated`] reads the L2 tables, in all not more
+//! than the file has. No recursion, no name is opened.
 //!
 //! Must not touch: paths, QEMU processes. Format source: QEMU `docs/interop/qcow2.txt`.
 
+pub mod allocated;
 pub mod bitmaps;
 pub mod fresh;
 pub mod header;

@@ -11,9 +11,9 @@ use super::{
 /// rarely (discards in an image without backing), so 64 MiB (1,024 tables of 64 KiB) is far from any real image.
 pub const L2_BYTES_MAX: u64 = 64 << 20;
 
-const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
-const COPIED: u64 = 1 << 63;
-const CHUNK: usize = 64 << 10;
+pub(super) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const COPIED: u64 = 1 << 63;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// Whether any cluster of this file is allocated, compressed, or explicitly zero.
 ///

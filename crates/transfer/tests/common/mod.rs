@@ -110,6 +110,7 @@ pub(crate) fn ticket(source: Source, size_bytes: u64, rights: Rights, valid_for:
     Ticket {
         id: TicketId(uuid::Uuid::new_v4()),
         source,
+        dirty: None,
         size_bytes,
         rights,
         valid_for,

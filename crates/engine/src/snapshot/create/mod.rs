@@ -22,7 +22,7 @@
 mod plan;
 mod save;
 
-pub(crate) use plan::{attachments, submit};
+pub(crate) use plan::{attachments, overlay, rotate, submit};
 
 use super::delete;
 use crate::{
@@ -41,42 +41,43 @@ use stillpoint_store::{
     snapshot::{self, SnapshotRow},
     vm,
 };
-use stillpoint_types::{FaultCode, Micros, SnapshotId, VmId, now_micros};
+use stillpoint_types::{FaultCode, Micros, ProjectId, SnapshotId, VmId, now_micros};
 
 pub(crate) const KIND: &str = "snapshot_create";
 const VERSION: u32 = 1;
 /// For how long a job that is being undone asks again for a thaw.
 const THAW_MAX: Micros = 60_000_000;
 
+/// What is switched, and how. A backup's saga has it too ([`crate::backup`]), and freezes its moment with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Params {
-    vm: VmId,
-    name: String,
-    snapshot: SnapshotId,
+pub(crate) struct Params {
+    pub(crate) vm: VmId,
+    pub(crate) name: String,
+    pub(crate) snapshot: SnapshotId,
     /// The active snapshot's fresh id.
-    active: SnapshotId,
-    description: String,
-    disks: Vec<SwitchDisk>,
-    memory: Option<MemoryRef>,
+    pub(crate) active: SnapshotId,
+    pub(crate) description: String,
+    pub(crate) disks: Vec<SwitchDisk>,
+    pub(crate) memory: Option<MemoryRef>,
     /// The VM had a process.
-    live: bool,
+    pub(crate) live: bool,
     /// Its vCPUs ran.
-    running: bool,
+    pub(crate) running: bool,
 }
 
 impl Params {
     /// Whether the switch freezes the guest. With memory it is stopped instead, and a guest that is stopped cannot
     /// answer: to ask it for a thaw would be to wait for ever.
-    fn freezes(&self) -> bool {
+    pub(crate) fn freezes(&self) -> bool {
         self.live && self.running && self.memory.is_none()
     }
 }
 
 /// What the switch left behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Switched {
-    frozen: Frozen,
-    thawed: bool,
+pub(crate) struct Switched {
+    pub(crate) frozen: Frozen,
+    pub(crate) thawed: bool,
     method: Option<MemoryMethod>,
     /// Why the memory's saving could not begin.
     save_failed: Option<String>,
@@ -94,7 +95,7 @@ enum Saved {
 
 /// The saga.
 pub(crate) struct Create {
-    params: Params,
+    pub(crate) params: Params,
 }
 
 pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
@@ -130,7 +131,7 @@ impl Create {
         )
     }
 
-    async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
+    pub(crate) async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
         let machine = match self.machine(cx) {
             Some(machine) => Some(machine),
             None if !self.params.live => None,
@@ -169,7 +170,7 @@ impl Create {
         Ok(Done::nothing())
     }
 
-    async fn undo_prepare(&self, cx: &Cx) -> Result<Undo, StepError> {
+    pub(crate) async fn undo_prepare(&self, cx: &Cx) -> Result<Undo, StepError> {
         if let Some(machine) = self.machine(cx) {
             for disk in &self.params.disks {
                 match machine.close_image(disk.overlay.id).await {
@@ -201,7 +202,8 @@ impl Create {
         Ok(Undo::Undone)
     }
 
-    async fn switch(&self, cx: &Cx) -> Result<Done, StepError> {
+    /// Ensures that all disks are on their overlays.
+    pub(crate) async fn ensure_switched(&self, cx: &Cx) -> Result<Switched, StepError> {
         let switched = if self.params.live {
             self.switch_live(cx).await?
         } else {
@@ -210,19 +212,14 @@ impl Create {
         if !switched.thawed {
             cx.engine.unthawed.add(self.params.vm);
         }
+        Ok(switched)
+    }
+
+    async fn switch(&self, cx: &Cx) -> Result<Done, StepError> {
+        let switched = self.ensure_switched(cx).await?;
         let (params, actor, project) = (self.params.clone(), cx.actor(), cx.job.project);
         let done = Done::output(&switched)?;
-        Ok(done.and(move |tx| {
-            for disk in &params.disks {
-                image::set_state(tx, disk.overlay.id, ImageState::Live)?;
-                stillpoint_store::disk::set_image(tx, disk.disk, disk.overlay.id)?;
-            }
-            snapshot::set_date(tx, params.snapshot, now_micros())?;
-            vm::touch(tx, params.vm)?;
-            frozen_events(&switched, &params, &actor)
-                .into_iter()
-                .try_for_each(|event| event.vm(project, params.vm, &params.name).write(tx))
-        }))
+        Ok(done.and(move |tx| record_switched(tx, &params, &switched, &actor, project)))
     }
 
     async fn switch_live(&self, cx: &Cx) -> Result<Switched, StepError> {
@@ -339,7 +336,7 @@ impl Create {
         })
     }
 
-    async fn undo_switch(&self, cx: &Cx) -> Result<Undo, StepError> {
+    pub(crate) async fn undo_switch(&self, cx: &Cx) -> Result<Undo, StepError> {
         if !self.params.live {
             return Ok(Undo::Undone);
         }
@@ -390,6 +387,39 @@ impl Create {
         }
         Ok(())
     }
+}
+
+/// The rows of a switch that has happened; `project`: the VM's.
+pub(crate) fn record_switched(
+    tx: &Tx,
+    params: &Params,
+    switched: &Switched,
+    actor: &Actor,
+    project: ProjectId,
+) -> Result<(), Fault> {
+    for disk in &params.disks {
+        image::set_state(tx, disk.overlay.id, ImageState::Live)?;
+        stillpoint_store::disk::set_image(tx, disk.disk, disk.overlay.id)?;
+    }
+    snapshot::set_date(tx, params.snapshot, now_micros())?;
+    vm::touch(tx, params.vm)?;
+    frozen_events(switched, params, actor)
+        .into_iter()
+        .try_for_each(|event| event.vm(project, params.vm, &params.name).write(tx))
+}
+
+/// The rows of a switch that did not happen: the overlays are forgotten, and so is the snapshot, if there is one.
+pub(crate) fn record_unswitched(tx: &Tx, params: &Params) -> Result<(), Fault> {
+    for disk in &params.disks {
+        snapshot::remove_disk(tx, params.snapshot, disk.disk)?;
+        image::delete(tx, disk.overlay.id)?;
+    }
+    let (Some(fresh), Some(regular)) = (snapshot::get(tx, params.active)?, snapshot::get(tx, params.snapshot)?) else {
+        return Ok(());
+    };
+    snapshot::delete(tx, fresh.id)?;
+    let (id, seq) = (regular.id, regular.seq);
+    Ok(snapshot::update(tx, &SnapshotRow { id, seq, ..fresh })?)
 }
 
 /// What the guest agent did, told.
@@ -482,21 +512,7 @@ impl Saga for Create {
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
         let params = &self.params;
-        for disk in &params.disks {
-            snapshot::remove_disk(tx, params.snapshot, disk.disk)?;
-            image::delete(tx, disk.overlay.id)?;
-        }
-        let fresh = snapshot::get(tx, params.active)?.ok_or_else(|| Fault::internal("active snapshot is gone"))?;
-        let regular = snapshot::get(tx, params.snapshot)?.ok_or_else(|| Fault::internal("snapshot is gone"))?;
-        snapshot::delete(tx, fresh.id)?;
-        snapshot::update(
-            tx,
-            &SnapshotRow {
-                id: regular.id,
-                seq: regular.seq,
-                ..fresh
-            },
-        )?;
+        record_unswitched(tx, params)?;
         Event::new(
             What::SnapshotFailed,
             format!(
@@ -516,8 +532,12 @@ pub(crate) fn may_have_frozen(job: &JobRow, steps: &[stillpoint_store::job::Step
     let open = |step: &&stillpoint_store::job::StepRow| {
         step.name == "switch" && matches!(step.state, StepState::Started | StepState::Failed)
     };
-    let freezes = || from_json(&job.params).is_ok_and(|params: Params| params.freezes());
-    (job.kind == KIND && steps.iter().any(|step| open(&step)) && freezes())
+    let freezes = || match job.kind.as_str() {
+        KIND => from_json(&job.params).is_ok_and(|params: Params| params.freezes()),
+        crate::backup::KIND => crate::backup::freezes(job),
+        _ => false,
+    };
+    (steps.iter().any(|step| open(&step)) && freezes())
         .then_some(job.vm)
         .flatten()
 }

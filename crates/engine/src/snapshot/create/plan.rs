@@ -224,7 +224,12 @@ fn choose(
 }
 
 /// Plans one disk's overlay and reserves its id.
-fn overlay(engine: &Inner, tx: &Tx, a: &AttachmentConfig, image: Option<ImageId>) -> Result<SwitchDisk, Fault> {
+pub(crate) fn overlay(
+    engine: &Inner,
+    tx: &Tx,
+    a: &AttachmentConfig,
+    image: Option<ImageId>,
+) -> Result<SwitchDisk, Fault> {
     let disk = stillpoint_store::disk::get(tx, a.disk)?.ok_or_else(|| Fault::not_found("disk", a.disk))?;
     if let Some(why) = &disk.illegal {
         return Err(Fault::new(
@@ -276,7 +281,13 @@ fn overlay(engine: &Inner, tx: &Tx, a: &AttachmentConfig, image: Option<ImageId>
 }
 
 /// The active snapshot becomes the regular one, and a fresh active one is made.
-fn rotate(tx: &Tx, found: &Vm, all: &[AttachmentConfig], active: &SnapshotRow, params: &Params) -> Result<(), Fault> {
+pub(crate) fn rotate(
+    tx: &Tx,
+    found: &Vm,
+    all: &[AttachmentConfig],
+    active: &SnapshotRow,
+    params: &Params,
+) -> Result<(), Fault> {
     let inside = |a: &AttachmentConfig| params.disks.iter().any(|d| d.disk == a.disk);
     let kept = all.iter().cloned().map(|a| {
         if inside(&a) {

@@ -1,0 +1,541 @@
+//! A core on a real QEMU in this process, and a machine without a guest system: the test writes to its disks through the
+//! second monitor, as a guest's device would, and so knows what they must hold.
+
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use stillpoint_engine::{
+    Engine, Fault, Options,
+    command::*,
+    view::{BackupView, Page},
+};
+use stillpoint_qemu::{Accel, Config, Qemu, images::LocalImages, qmp::Qmp};
+use stillpoint_store::Store;
+use stillpoint_testkit::Api;
+use stillpoint_transfer::Transfer;
+use stillpoint_types::*;
+
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const SIZE: u64 = 24 * MIB;
+const LONG: Duration = Duration::from_secs(120);
+
+/// Bytes of a disk.
+pub(crate) type Bytes = Vec<u8>;
+
+/// What a backup gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    pub(crate) view: BackupView,
+    /// Bytes that had to be downloaded.
+    pub(crate) dirty_bytes: Vec<u64>,
+}
+
+pub(crate) struct Rig {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) engine: Engine,
+    store: Store,
+    url: String,
+    pub(crate) who: Caller,
+    pub(crate) vm: VmId,
+    pub(crate) disks: Vec<DiskId>,
+    /// What the disks must hold now.
+    pub(crate) now: Vec<Bytes>,
+    /// What they held at each checkpoint.
+    pub(crate) points: HashMap<CheckpointId, Vec<Bytes>>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for kind in ["vm", "rest"] {
+            let Ok(entries) = std::fs::read_dir(self.dir.path().join("run").join(kind)) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                if let Ok(pid) = std::fs::read_to_string(entry.path().join("pid")) {
+                    let _gone = Command::new("kill").arg("-KILL").arg(pid.trim()).status();
+                }
+            }
+        }
+    }
+}
+
+/// Asks until it answers something.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn run(program: &str, arguments: &[&str]) {
+    let done = Command::new(program).args(arguments).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        done.status.success() && !said.contains("failed"),
+        "{program} {arguments:?}: {said}"
+    );
+}
+
+async fn open(dir: &Path, store: &Store, lease: Duration) -> (Engine, String) {
+    let mut config = Config::new(dir.to_owned(), Accel::Tcg);
+    config.command_limit = Duration::from_secs(60);
+    let qemu = Qemu::new(config).await.unwrap().0;
+    let plane = Transfer::new();
+    let options = Options {
+        backup_lease: lease,
+        ..Options::in_data_dir(dir)
+    };
+    let images = Arc::new(LocalImages::new("qemu-img"));
+    let opened = Engine::open(store.clone(), Arc::new(qemu), images, Arc::new(plane.clone()), options).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, stillpoint_transfer::router(plane)).await });
+    (opened.unwrap(), url)
+}
+
+impl Rig {
+    pub(crate) async fn new(formats: &[ImageFormat]) -> Self {
+        Self::with_lease(formats, Duration::from_secs(3600)).await
+    }
+
+    pub(crate) async fn with_lease(formats: &[ImageFormat], lease: Duration) -> Self {
+        let dir = tempfile::Builder::new().prefix("sp").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let store = Store::open(&dir.path().join("stillpoint.db")).unwrap();
+        let (engine, url) = open(dir.path(), &store, lease).await;
+        let who = Caller {
+            user: UserId::fresh(),
+            name: "admin@internal".into(),
+            is_admin: true,
+            roles: vec![],
+            home_project: ProjectId::fresh(),
+        };
+        let fields = VmFields {
+            name: Some("vm".into()),
+            memory_bytes: Some(64 * MIB),
+            ..VmFields::default()
+        };
+        let command = CreateVm { fields, nics: vec![] };
+        let vm = engine.create_vm(&who, &Origin::default(), command).await.unwrap().id;
+        let mut rig = Self {
+            dir,
+            engine,
+            store,
+            url,
+            who,
+            vm,
+            disks: vec![],
+            now: vec![],
+            points: HashMap::new(),
+        };
+        for format in formats {
+            rig.add_disk(*format).await;
+        }
+        rig
+    }
+
+    pub(crate) async fn add_disk(&mut self, format: ImageFormat) {
+        let command = CreateDisk {
+            id: None,
+            image: None,
+            alias: Some(format!("disk{}", self.disks.len())),
+            description: String::new(),
+            domain: DomainRef::Name("data".into()),
+            size_bytes: SIZE,
+            format,
+            sparse: Some(true),
+            attach: Some((self.vm, AttachFields::default())),
+        };
+        let made = self.engine.create_disk(&self.who, &Origin::default(), command).await;
+        let made = made.unwrap();
+        if let Some(job) = made.job {
+            self.engine.wait(job, LONG).await.unwrap();
+        }
+        self.disks.push(made.id);
+        self.now.push(vec![0; usize::try_from(SIZE).unwrap()]);
+    }
+
+    /// A new daemon takes over from the one that is gone.
+    pub(crate) async fn restart(&mut self, lease: Duration) {
+        self.engine.stop(Duration::from_secs(20)).await;
+        (self.engine, self.url) = open(self.dir.path(), &self.store, lease).await;
+    }
+
+    pub(crate) async fn status(&self) -> VmStatus {
+        self.engine.vm(&self.who, self.vm).await.unwrap().status
+    }
+
+    pub(crate) async fn wait_status(&self, wanted: VmStatus) {
+        eventually(wanted.label(), || async {
+            (self.status().await == wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Repeats a command while something of our own making, a merge, holds the VM.
+    pub(crate) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(&self, mut ask: impl FnMut() -> F) -> T {
+        eventually("a free VM", || {
+            let asked = ask();
+            async {
+                match asked.await {
+                    Ok(done) => Some(done),
+                    Err(fault) if matches!(fault.code, FaultCode::Locked | FaultCode::DuringSnapshot) => None,
+                    Err(fault) => panic!("{}", fault.log_chain()),
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn start(&self) {
+        let command = StartVm {
+            vm: self.vm,
+            paused: false,
+        };
+        let origin = Origin::default();
+        self.patiently(|| self.engine.start_vm(&self.who, &origin, command.clone()))
+            .await;
+        self.wait_status(VmStatus::Up).await;
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.flush().await;
+        let command = StopVm { vm: self.vm };
+        let origin = Origin::default();
+        self.patiently(|| self.engine.stop_vm(&self.who, &origin, command.clone()))
+            .await;
+        self.wait_status(VmStatus::Down).await;
+    }
+
+    /// QEMU dies as by the OOM killer. What was not flushed may be lost, so all is flushed before.
+    pub(crate) async fn kill9(&self) {
+        self.flush().await;
+        let pid = std::fs::read_to_string(self.run_dir().join("pid")).unwrap();
+        run("kill", &["-KILL", pid.trim()]);
+        self.wait_status(VmStatus::Down).await;
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run/vm").join(self.vm.to_string())
+    }
+
+    async fn flush(&self) {
+        if self.status().await == VmStatus::Up {
+            for disk in &self.disks {
+                self.monitor(*disk, "flush").await;
+            }
+        }
+    }
+
+    async fn monitor(&self, disk: DiskId, command: &str) {
+        let limit = Duration::from_secs(60);
+        let path = self.run_dir().join("qmp2");
+        // One client at a time: the one before may be about to go.
+        let monitor = eventually("the second monitor", || async { Qmp::connect(&path, limit).await.ok() }).await;
+        let device = format!("/machine/peripheral/d{}/virtio-backend", disk.base32());
+        let line = format!("qemu-io -d {device} \"{command}\"");
+        let said: String = monitor
+            .call("human-monitor-command", json!({"command-line": line}))
+            .await
+            .unwrap();
+        assert!(!said.contains("rror") && !said.contains("ailed"), "{line}: {said}");
+    }
+
+    pub(crate) async fn active_file(&self, disk: DiskId) -> PathBuf {
+        let view = self.engine.disk(&self.who, disk).await.unwrap();
+        let ending = if view.format == ImageFormat::Cow {
+            "qcow2"
+        } else {
+            "raw"
+        };
+        self.dir.path().join("images").join(format!("{}.{ending}", view.image))
+    }
+
+    /// The guest, or a tool while the VM is down, writes one pattern; 0: as explicit zeros.
+    pub(crate) async fn write(&mut self, disk: usize, pattern: u8, offset: u64, length: u64) {
+        let what = match pattern {
+            0 => format!("write -z -u {offset} {length}"),
+            pattern => format!("write -P {pattern} {offset} {length}"),
+        };
+        let id = self.disks[disk];
+        if self.status().await == VmStatus::Up {
+            self.monitor(id, &what).await;
+        } else {
+            let file = self.active_file(id).await;
+            let format = if file.extension().is_some_and(|end| end == "raw") {
+                "raw"
+            } else {
+                "qcow2"
+            };
+            // A merge may have the file for a moment.
+            eventually("the image's lock", || async {
+                let done = Command::new("qemu-io")
+                    .args(["-f", format, "-c", &what])
+                    .arg(&file)
+                    .output()
+                    .unwrap();
+                done.status.success().then_some(())
+            })
+            .await;
+        }
+        let (offset, length) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
+        self.now[disk][offset..offset + length].fill(pattern);
+    }
+
+    pub(crate) async fn wait_job(&self, job: Option<JobId>) {
+        if let Some(job) = job {
+            self.engine.wait(job, LONG).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn snapshot(&self) -> SnapshotId {
+        let command = CreateSnapshot {
+            vm: self.vm,
+            description: "mine".into(),
+            memory: false,
+            disks: None,
+        };
+        let origin = Origin::default();
+        let made = self
+            .patiently(|| self.engine.create_snapshot(&self.who, &origin, command.clone()))
+            .await;
+        self.wait_job(made.job).await;
+        made.id
+    }
+
+    pub(crate) async fn delete_snapshot(&self, snapshot: SnapshotId) {
+        let command = DeleteSnapshot { vm: self.vm, snapshot };
+        let origin = Origin::default();
+        let made = self
+            .patiently(|| self.engine.delete_snapshot(&self.who, &origin, command.clone()))
+            .await;
+        self.wait_job(made.job).await;
+    }
+
+    pub(crate) async fn restore(&self, snapshot: SnapshotId) {
+        let command = RestoreSnapshot {
+            vm: self.vm,
+            snapshot,
+            memory: false,
+        };
+        let origin = Origin::default();
+        let made = self
+            .patiently(|| self.engine.restore_snapshot(&self.who, &origin, command.clone()))
+            .await;
+        self.wait_job(made.job).await;
+    }
+
+    pub(crate) fn command(&self, from: Option<CheckpointId>) -> CreateBackup {
+        CreateBackup {
+            vm: self.vm,
+            id: None,
+            from,
+            disks: self.disks.clone(),
+            description: "nightly".into(),
+            require_consistency: false,
+            use_active: false,
+        }
+    }
+
+    pub(crate) async fn begin(&self, command: CreateBackup) -> BackupId {
+        let origin = Origin::default();
+        self.patiently(|| self.engine.backup_create(&self.who, &origin, command.clone()))
+            .await
+            .id
+    }
+
+    pub(crate) async fn view(&self, id: BackupId) -> BackupView {
+        self.engine.backup(&self.who, self.vm, id).await.unwrap()
+    }
+
+    pub(crate) async fn wait_phase(&self, id: BackupId, wanted: BackupPhase) -> BackupView {
+        eventually(wanted.label(), || async {
+            let view = self.view(id).await;
+            let is_wanted = view.phase == wanted;
+            assert!(is_wanted || !view.phase.is_end(), "{view:?}");
+            is_wanted.then_some(view)
+        })
+        .await
+    }
+
+    pub(crate) async fn open_transfer(&self, backup: BackupId, disk: DiskId) -> (TransferId, String) {
+        let command = CreateTransfer {
+            of: TransferOf::Backup { backup, disk },
+            direction: TransferDirection::Download,
+            format: None,
+            shallow: false,
+            inactivity_s: None,
+            policy: TimeoutPolicy::Legacy,
+        };
+        let made = self
+            .engine
+            .create_transfer(&self.who, &Origin::default(), command)
+            .await
+            .unwrap();
+        let ticket = eventually("the ticket", || async {
+            let view = self.engine.transfer(&self.who, made.id).await.unwrap();
+            assert!(!view.phase.is_end(), "{view:?}");
+            view.ticket.filter(|_| view.phase == TransferPhase::Transferring)
+        })
+        .await;
+        (made.id, ticket.0.hyphenated().to_string())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Bytes) {
+        let (url, path) = (self.url.clone(), path.to_owned());
+        let asked = tokio::task::spawn_blocking(move || Api::anonymous(&url).send("GET", &path, &[], None));
+        let answer = asked.await.unwrap().unwrap();
+        (answer.status, answer.body)
+    }
+
+    /// Downloads one disk: its whole content, and its changes, if only those are wanted.
+    async fn download(&self, backup: BackupId, disk: DiskId, mode: BackupMode) -> (Bytes, Option<Vec<Value>>) {
+        let (transfer, ticket) = self.open_transfer(backup, disk).await;
+        let (status, whole) = self.get(&format!("/images/{ticket}")).await;
+        assert_eq!(status, 200);
+        let (status, extents) = self.get(&format!("/images/{ticket}/extents?context=dirty")).await;
+        let extents = match mode {
+            BackupMode::Full => {
+                assert_eq!(status, 404, "a full disk has no changes to tell");
+                None
+            }
+            BackupMode::Incremental => {
+                assert_eq!(status, 200);
+                Some(serde_json::from_slice(&extents).unwrap())
+            }
+        };
+        let done = ControlTransfer {
+            transfer,
+            action: TransferAction::Finalize,
+        };
+        self.engine
+            .control_transfer(&self.who, &Origin::default(), done)
+            .await
+            .unwrap();
+        eventually("the transfer's end", || async {
+            let view = self.engine.transfer(&self.who, transfer).await.unwrap();
+            view.phase.is_end().then_some(())
+        })
+        .await;
+        (whole, extents)
+    }
+
+    /// Downloads all of a backup that is ready, and proves it: what is whole is what was written, and what changed, laid
+    /// over what was held at the checkpoint, is that too.
+    pub(crate) async fn prove(&mut self, id: BackupId, then: &[Bytes]) -> Given {
+        let view = self.view(id).await;
+        assert_eq!(view.phase, BackupPhase::Ready);
+        let mut dirty_bytes = Vec::new();
+        for disk in &view.disks {
+            let (whole, extents) = self.download(id, disk.disk.id, disk.mode).await;
+            let at = self.disks.iter().position(|id| *id == disk.disk.id).unwrap();
+            assert!(whole == then[at], "disk {at} is not what it was at the moment");
+            match extents {
+                None => dirty_bytes.push(SIZE),
+                Some(extents) => {
+                    let base = &self.points[&view.from.unwrap()][at];
+                    let (rebuilt, dirty) = rebuild(base, &extents, &whole);
+                    assert!(rebuilt == whole, "disk {at}: a change is missing in {extents:?}");
+                    dirty_bytes.push(dirty);
+                }
+            }
+        }
+        self.points.insert(view.to.unwrap(), then.to_vec());
+        Given { view, dirty_bytes }
+    }
+
+    pub(crate) async fn finalize(&self, backup: BackupId) {
+        let command = FinalizeBackup { vm: self.vm, backup };
+        self.engine
+            .backup_finalize(&self.who, &Origin::default(), command)
+            .await
+            .unwrap();
+        self.wait_phase(backup, BackupPhase::Succeeded).await;
+    }
+
+    /// A whole backup: begun, downloaded, proved, ended.
+    pub(crate) async fn backup(&mut self, command: CreateBackup) -> Given {
+        let then = self.now.clone();
+        let id = self.begin(command).await;
+        self.wait_phase(id, BackupPhase::Ready).await;
+        let given = self.prove(id, &then).await;
+        self.finalize(id).await;
+        given
+    }
+
+    pub(crate) async fn checkpoints(&self) -> Vec<CheckpointId> {
+        let views = self.engine.checkpoints(&self.who, self.vm).await.unwrap();
+        views.into_iter().map(|view| view.id).collect()
+    }
+
+    pub(crate) async fn delete_checkpoint(&self, checkpoint: CheckpointId) {
+        let command = DeleteCheckpoint {
+            vm: self.vm,
+            checkpoint,
+        };
+        let origin = Origin::default();
+        self.patiently(|| self.engine.checkpoint_delete(&self.who, &origin, command))
+            .await;
+    }
+
+    /// Files in the images directory, when nothing is being merged or removed any more.
+    pub(crate) async fn settled_files(&self) -> Vec<String> {
+        let list = || {
+            let entries = std::fs::read_dir(self.dir.path().join("images")).unwrap();
+            let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let mut before = list();
+        let mut same = 0;
+        eventually("quiet", || {
+            let now = list();
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+            let is_quiet = same > 25;
+            async move { is_quiet.then_some(()) }
+        })
+        .await;
+        list()
+    }
+
+    pub(crate) async fn events(&self, code: u32) -> Vec<String> {
+        let page = Page {
+            after: None,
+            limit: 1000,
+        };
+        let all = self.engine.events(&self.who, &Default::default(), &page).await.unwrap();
+        all.into_iter()
+            .filter(|event| event.code == code)
+            .map(|event| event.text)
+            .collect()
+    }
+}
+
+/// What a client keeps: the base, with what changed laid over it; and how many bytes that took.
+fn rebuild(base: &[u8], extents: &[Value], whole: &[u8]) -> (Bytes, u64) {
+    let mut rebuilt = base.to_vec();
+    let mut dirty = 0;
+    for extent in extents.iter().filter(|extent| extent["dirty"] == true) {
+        let (start, length) = (extent["start"].as_u64().unwrap(), extent["length"].as_u64().unwrap());
+        let range = usize::try_from(start).unwrap()..usize::try_from(start + length).unwrap();
+        if extent["zero"] == true {
+            rebuilt[range].fill(0);
+        } else {
+            dirty += length;
+            rebuilt[range.clone()].copy_from_slice(&whole[range]);
+        }
+    }
+    (rebuilt, dirty)
+}
