@@ -39,11 +39,11 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback. It forwards as soon as [`Self::forward_to`] was called.
+    /// A proxy in front of a server (`host:port`, which need not be there yet), on a free port of loopback.
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn listen() -> Result<(Self, TcpListener)> {
+    pub fn to(server: &str) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
@@ -52,18 +52,8 @@ impl Proxy {
             bytes: AtomicU64::new(0),
             broken: AtomicU64::new(0),
         });
-        Ok((Self { port, shared }, listener))
-    }
-
-    /// The URL that clients use.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Forwards all connections to a server (`host:port`).
-    pub fn forward_to(&self, listener: TcpListener, server: &str) {
-        let (shared, server) = (Arc::clone(&self.shared), server.to_owned());
+        let (proxy, server) = (Self { port, shared }, server.to_owned());
+        let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else {
@@ -77,6 +67,13 @@ impl Proxy {
                 thread::spawn(move || shared.answer(server, client));
             }
         });
+        Ok(proxy)
+    }
+
+    /// The URL that clients use.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Changes the weather, for connections that are on as well.
