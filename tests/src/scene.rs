@@ -55,6 +55,10 @@ pub struct Things {
     pub transfer: String,
     /// Index of the event that tells of the snapshot.
     pub event: String,
+    /// A backup of the second disk, which has succeeded.
+    pub backup: String,
+    /// The checkpoint that it made.
+    pub checkpoint: String,
 }
 
 impl Things {
@@ -74,6 +78,8 @@ impl Things {
             &self.job,
             &self.step,
             &self.transfer,
+            &self.backup,
+            &self.checkpoint,
         ]
     }
 }
@@ -168,7 +174,33 @@ impl Scene {
         Ok(transfer)
     }
 
-    /// Makes a VM with two disks, a network interface and a snapshot in the project where that user makes things.
+    /// Begins a backup of one disk of a VM and waits until it is ready; returns its id and its checkpoint's.
+    ///
+    /// # Errors
+    /// When it is refused, or fails.
+    pub fn ready_backup(api: &Api, vm: &str, disk: &str) -> Result<(String, String)> {
+        let body = format!("<backup><disks><disk id=\"{disk}\"/></disks></backup>");
+        let backup = only_id(&api.post(&format!("vms/{vm}/backups"), &body)?.expect(&[201])?)?;
+        let path = format!("vms/{vm}/backups/{backup}");
+        api.wait_status(&path, "phase", "ready", LONG)?;
+        let shown = api.get(&path)?.expect(&[200])?.xml()?;
+        let checkpoint = shown.text_at("to_checkpoint_id").context("no checkpoint")?.to_owned();
+        Ok((backup, checkpoint))
+    }
+
+    /// The same, and finalizes it.
+    ///
+    /// # Errors
+    /// When it is refused, or does not succeed.
+    pub fn ended_backup(api: &Api, vm: &str, disk: &str) -> Result<(String, String)> {
+        let (backup, checkpoint) = Self::ready_backup(api, vm, disk)?;
+        let path = format!("vms/{vm}/backups/{backup}");
+        api.post(&format!("{path}/finalize"), "<action/>")?.expect(&[200])?;
+        api.wait_status(&path, "phase", "succeeded", LONG)?;
+        Ok((backup, checkpoint))
+    }
+
+    /// Makes a VM with two disks, a network interface, a snapshot and a backup in the project where that user makes things.
     ///
     /// # Errors
     /// When a step is refused.
@@ -194,6 +226,7 @@ impl Scene {
             .iter()
             .find(|item| item.text_at("snapshot_type") == Some("active"))
             .context("no active snapshot")?;
+        let (backup, checkpoint) = Self::ended_backup(api, &vm, &second_disk)?;
         let images = api.get(&format!("disks/{disk}/disksnapshots"))?.expect(&[200])?.xml()?;
         let jobs = api.jobs(word)?;
         let job = jobs.first().context("no job")?.id()?.to_owned();
@@ -216,6 +249,8 @@ impl Scene {
             snapshot,
             job,
             transfer,
+            backup,
+            checkpoint,
         })
     }
 }

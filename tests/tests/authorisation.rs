@@ -84,6 +84,30 @@ fn loose_disk(scene: &Scene, body: &'static str) -> Result<Target> {
     Ok((vec![("disk", Scene::disk(&scene.admin, &fresh())?)], body))
 }
 
+/// A VM with a disk, and what is done to it.
+fn with_disk<T>(scene: &Scene, work: impl Fn(&Api, &str, &str) -> Result<T>) -> Result<(String, T)> {
+    let vm = Scene::vm(&scene.admin, &fresh())?;
+    let disk = Scene::attached_disk(&scene.admin, &vm, &fresh())?;
+    let done = work(&scene.admin, &vm, &disk)?;
+    Ok((vm, done))
+}
+
+fn vm_to_back_up(scene: &Scene) -> Result<Target> {
+    let (vm, disk) = with_disk(scene, |_, _, disk| Ok(disk.to_owned()))?;
+    let body = format!("<backup><disks><disk id=\"{disk}\"/></disks></backup>");
+    Ok((vec![("vm", vm)], Box::leak(body.into_boxed_str())))
+}
+
+fn ready_backup(scene: &Scene) -> Result<Target> {
+    let (vm, (backup, _)) = with_disk(scene, Scene::ready_backup)?;
+    Ok((vec![("vm", vm), ("backup", backup)], ACTION))
+}
+
+fn new_checkpoint(scene: &Scene) -> Result<Target> {
+    let (vm, (_, checkpoint)) = with_disk(scene, Scene::ended_backup)?;
+    Ok((vec![("vm", vm), ("checkpoint", checkpoint)], ""))
+}
+
 /// The rule of a route, by its method and name; `None`: nobody has thought about it.
 fn rule(method: &str, name: &str) -> Option<Rule> {
     Some(match (method, name) {
@@ -129,6 +153,9 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
             Change(|scene, _| new_vm(scene, "<snapshot><description>s</description></snapshot>"))
         }
         ("DELETE", "snapshot/remove") => Change(|scene, _| new_snapshot(scene, "")),
+        ("POST", "vm_backups/add") => Change(|scene, _| vm_to_back_up(scene)),
+        ("POST", "vm_backup/finalize") => Change(|scene, _| ready_backup(scene)),
+        ("DELETE", "vm_checkpoint/remove") => Change(|scene, _| new_checkpoint(scene)),
         ("POST", "snapshot/restore") => Change(|scene, _| new_snapshot(scene, ACTION)),
         ("PUT", "disk/update") => {
             Change(|scene, _| loose_disk(scene, "<disk><description>changed</description></disk>"))
@@ -158,6 +185,14 @@ fn shows_a_thing(name: &str) -> bool {
         "snapshot_nics/list",
         "snapshot_nic/get",
         "snapshot_cdroms/list",
+        "vm_backups/list",
+        "vm_backup/get",
+        "vm_backup_disks/list",
+        "vm_backup_disk/get",
+        "vm_checkpoints/list",
+        "vm_checkpoint/get",
+        "vm_checkpoint_disks/list",
+        "vm_checkpoint_disk/get",
         "disk/get",
         "disk/creation_status",
         "disk/permissions",
@@ -285,6 +320,8 @@ impl Stage {
             ("step", &z.step),
             ("event", &z.event),
             ("transfer", &z.transfer),
+            ("backup", &z.backup),
+            ("checkpoint", &z.checkpoint),
         ];
         let mut path = String::new();
         for segment in route.pattern.split('/').filter(|segment| !segment.is_empty()) {
@@ -293,6 +330,8 @@ impl Stage {
                 segment.to_owned()
             } else if let Some((_, value)) = given.iter().find(|(given, _)| *given == name) {
                 value.clone()
+            } else if name == "disk" && (path.contains("/backups/") || path.contains("/checkpoints/")) {
+                z.second_disk.clone()
             } else if let Some((_, value)) = known.iter().find(|(known, _)| *known == name) {
                 (*value).clone()
             } else {
@@ -314,7 +353,18 @@ impl Stage {
     fn nowhere(&self, route: &Route) -> Result<(String, Vec<String>)> {
         let mut ids = Vec::new();
         let mut given = Vec::new();
-        for name in ["vm", "disk", "nic", "snapshot", "image", "job", "step", "transfer"] {
+        for name in [
+            "vm",
+            "disk",
+            "nic",
+            "snapshot",
+            "image",
+            "job",
+            "step",
+            "transfer",
+            "backup",
+            "checkpoint",
+        ] {
             let id = Uuid::new_v4().to_string();
             given.push((name, id.clone()));
             ids.push(id);
@@ -327,9 +377,18 @@ impl Stage {
     /// All that can be seen of the projects. Waits until nothing is under way.
     fn world(&self) -> Result<String> {
         let admin = &self.scene.admin;
+        // A backup that is ready waits for its client, and nothing else.
+        let waits = |job: &Xml| {
+            let step = |step: &Xml| {
+                step.text_at("description") == Some("Holding the disks for download")
+                    && step.text_at("status") == Some("started")
+            };
+            job.find("steps").is_some_and(|steps| steps.children.iter().any(step))
+        };
         eventually(Duration::from_secs(60), "all jobs to end", || {
-            let running = admin.get("jobs?search=status%3Dstarted")?.expect(&[200])?.xml()?;
-            Ok(running.children.is_empty().then_some(()))
+            let running = admin.get("jobs?search=status%3Dstarted&follow=steps")?;
+            let running = running.expect(&[200])?.xml()?;
+            Ok(running.children.iter().all(waits).then_some(()))
         })?;
         let mut text = String::new();
         for path in [

@@ -114,9 +114,6 @@ async fn act(call: Call, what: TransferAction) -> Result<Answer, Refused> {
 }
 
 fn creation(body: &model::ImageTransfer) -> Result<CreateTransfer, Refused> {
-    if body.backup.is_some() {
-        return Err(Refused::unsupported("Backups are not part of this version"));
-    }
     Ok(CreateTransfer {
         of: named(body)?,
         direction: word(body.direction.as_deref(), "ImageTransferDirection")?.unwrap_or(TransferDirection::Upload),
@@ -133,7 +130,7 @@ fn creation(body: &model::ImageTransfer) -> Result<CreateTransfer, Refused> {
     })
 }
 
-/// Exactly one of disk, disk snapshot and image, which is an old word for the disk.
+/// Exactly one of disk, disk snapshot and image, which is an old word for the disk; a disk as it was in a backup.
 fn named(body: &model::ImageTransfer) -> Result<TransferOf, Refused> {
     let disk = body.disk.as_ref().map(|disk| (disk.head().id.as_deref(), false));
     let image = body.image.as_ref().map(|image| (image.head().id.as_deref(), false));
@@ -157,10 +154,20 @@ fn named(body: &model::ImageTransfer) -> Result<TransferOf, Refused> {
             ));
         }
     };
-    Ok(if is_snapshot {
-        TransferOf::Image(body_id(id, "disk snapshot")?)
-    } else {
-        TransferOf::Disk(body_id(id, "disk")?)
+    let backup = body.backup.as_ref().map(|backup| backup.head().id.as_deref());
+    Ok(match (backup, is_snapshot) {
+        (None, true) => TransferOf::Image(body_id(id, "disk snapshot")?),
+        (None, false) => TransferOf::Disk(body_id(id, "disk")?),
+        (Some(Some(backup)), false) => TransferOf::Backup {
+            backup: body_id(backup, "backup")?,
+            disk: body_id(id, "disk")?,
+        },
+        (Some(None), _) => return Err(Refused::incomplete("ImageTransfer", &["backup.id"], "add")),
+        (Some(_), true) => {
+            return Err(Refused::bad_parameter(
+                "A transfer of a backup is of one of its disks, not of a disk snapshot",
+            ));
+        }
     })
 }
 
@@ -199,7 +206,11 @@ fn represent(call: &Call, host: &str, view: &TransferView) -> model::ImageTransf
         timeout_policy: Some(view.policy.to_string()),
         transfer_url: url,
         transferred: Some(view.transferred_bytes),
-        backup: None,
+        backup: view.backup.map(|id| {
+            let mut backup = model::Backup::default();
+            backup.head_mut().id = Some(id.to_string());
+            Box::new(backup)
+        }),
         disk: Some(Box::new(of_disk)),
         host: model::Host::reference(host, format!("{base}/hosts/{host}")),
         image: Some(Box::new(image)),

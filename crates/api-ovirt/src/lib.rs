@@ -12,7 +12,9 @@
 
 mod answer;
 mod attachment;
+mod backup;
 mod call;
+mod checkpoint;
 #[cfg(test)]
 mod cold;
 mod correlation;

@@ -1,7 +1,7 @@
 //! The whole surface of this dialect on one page.
 
 use crate::{
-    attachment, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, root,
+    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, root,
     route::{Access, Handler, Place, Route, Shape},
     snapshot, sso, user, vm,
 };
@@ -97,6 +97,18 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Read GET "/vms/{vm}/snapshots/{snapshot}/nics/{nic}" "snapshot_nic/get" => snapshot::nic),
     api!(Read GET "/vms/{vm}/snapshots/{snapshot}/cdroms" "snapshot_cdroms/list" => snapshot::cdroms),
     api!(Read GET "/vms/{vm}/snapshots/{snapshot}/creation_status/{job}" "snapshot/creation_status" => job::creation),
+    // --- backups and checkpoints
+    api!(Read GET "/vms/{vm}/backups" "vm_backups/list" => backup::list),
+    api!(Operate POST "/vms/{vm}/backups" "vm_backups/add" => backup::add),
+    api!(Read GET "/vms/{vm}/backups/{backup}" "vm_backup/get" => backup::get),
+    api!(Operate POST "/vms/{vm}/backups/{backup}/finalize" "vm_backup/finalize" => backup::finalize),
+    api!(Read GET "/vms/{vm}/backups/{backup}/disks" "vm_backup_disks/list" => backup::disks),
+    api!(Read GET "/vms/{vm}/backups/{backup}/disks/{disk}" "vm_backup_disk/get" => backup::one_disk),
+    api!(Read GET "/vms/{vm}/checkpoints" "vm_checkpoints/list" => checkpoint::list),
+    api!(Read GET "/vms/{vm}/checkpoints/{checkpoint}" "vm_checkpoint/get" => checkpoint::get),
+    api!(Operate DELETE "/vms/{vm}/checkpoints/{checkpoint}" "vm_checkpoint/remove" => checkpoint::remove),
+    api!(Read GET "/vms/{vm}/checkpoints/{checkpoint}/disks" "vm_checkpoint_disks/list" => checkpoint::disks),
+    api!(Read GET "/vms/{vm}/checkpoints/{checkpoint}/disks/{disk}" "vm_checkpoint_disk/get" => checkpoint::one_disk),
     // --- disks
     api!(AnyUser GET "/disks" "disks/list" => disk::list),
     api!(AnyUser POST "/disks" "disks/add" => disk::add),

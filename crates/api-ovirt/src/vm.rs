@@ -372,9 +372,9 @@ pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
     for action in ["shutdown", "start", "stop"] {
         head.add_action(action);
     }
-    head.add_link("diskattachments");
-    head.add_link("nics");
-    head.add_link("snapshots");
+    for path in ["backups", "checkpoints", "diskattachments", "nics", "snapshots"] {
+        head.add_link(path);
+    }
     for path in EMPTY {
         head.add_link(path);
     }
