@@ -3,7 +3,7 @@
 //!
 //! It is woken by every word about a backup, and looks by itself every [`TICK`]: no event tells of free space.
 
-use super::{Backup, OPEN, UNDECIDED, given_up, id_of, row_of};
+use super::{Backup, UNDECIDED, given_up, id_of, row_of};
 use crate::{
     engine::Inner,
     fault::Fault,
@@ -94,7 +94,13 @@ async fn look(engine: &Inner, row: &BackupRow) -> Result<Option<String>, Fault> 
         )));
     }
     let id = row.id;
-    let read = move |conn: &Conn| -> Result<_, Fault> { Ok(!transfer::live_of_backup(conn, id)?.is_empty()) };
+    // One that is paused waits for a client that may never come back: it keeps nothing.
+    let read = move |conn: &Conn| -> Result<_, Fault> {
+        let live = transfer::live_of_backup(conn, id)?;
+        Ok(live
+            .iter()
+            .any(|row| !matches!(row.phase, TransferPhase::PausedUser | TransferPhase::PausedSystem)))
+    };
     let now = now_micros();
     let lease = Micros::try_from(engine.options.backup_lease.as_micros()).unwrap_or(Micros::MAX);
     if engine.store.read(read).await? {
@@ -121,6 +127,5 @@ async fn give_up(engine: &Inner, id: BackupId, why: String) -> Result<(), Fault>
         backup::set_phase(tx, id, &from, BackupPhase::Finalizing, Some(&why), now_micros())?;
         Ok(())
     };
-    debug_assert!(OPEN.contains(&BackupPhase::Finalizing));
     engine.store.write(write).await
 }

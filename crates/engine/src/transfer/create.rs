@@ -69,18 +69,7 @@ fn plan(
         TransferOf::Disk(_) | TransferOf::Image(_) => find(tx, who, command.of)?,
     };
     let Found { disk, image, chain, .. } = &found;
-    if let Some(why) = &disk.illegal {
-        let text = format!("Cannot transfer Virtual Disk: disk {} is illegal: {why}", disk.alias);
-        return Err(Fault::new(FaultCode::ImageIllegal, text));
-    }
-    if image::is_half_merged(tx, image.id)? {
-        let text = format!(
-            "Cannot transfer Virtual Disk: the removal of the snapshot that holds image {} was begun and failed, so the \
-             image holds a part of what was written later. Remove the snapshot again.",
-            image.id
-        );
-        return Err(Fault::new(FaultCode::ImageIllegal, text));
-    }
+    expect_whole(tx, disk, image)?;
     let upload = command.direction == TransferDirection::Upload;
     let locks = match command.of {
         // The backup has pinned what it reads; the disk goes on meanwhile.
@@ -143,6 +132,23 @@ fn plan(
     }
     transfer::insert(tx, &row(id, &found, command, format, inactivity_s))?;
     Ok(id)
+}
+
+/// Neither the disk nor the image is known to be damaged.
+fn expect_whole(tx: &Tx, disk: &DiskRow, image: &ImageRow) -> Result<(), Fault> {
+    if let Some(why) = &disk.illegal {
+        let text = format!("Cannot transfer Virtual Disk: disk {} is illegal: {why}", disk.alias);
+        return Err(Fault::new(FaultCode::ImageIllegal, text));
+    }
+    if image::is_half_merged(tx, image.id)? {
+        let text = format!(
+            "Cannot transfer Virtual Disk: the removal of the snapshot that holds image {} was begun and failed, so the \
+             image holds a part of what was written later. Remove the snapshot again.",
+            image.id
+        );
+        return Err(Fault::new(FaultCode::ImageIllegal, text));
+    }
+    Ok(())
 }
 
 fn row(

@@ -5,6 +5,7 @@
 
 mod random;
 mod rig;
+mod rules;
 
 use rig::*;
 use stillpoint_types::*;

@@ -31,6 +31,40 @@ async fn write_some(rig: &mut Rig, dice: &mut Dice, pattern: u8) {
     }
 }
 
+/// A backup from any checkpoint, or none, while other things go on.
+async fn back_up(rig: &mut Rig, dice: &mut Dice, snapshots: &mut Vec<(SnapshotId, Vec<Bytes>)>, seed: u64) {
+    let from = dice.pick(&rig.checkpoints().await);
+    let mut command = rig.command(from);
+    command.use_active = dice.below(2) == 0;
+    let then = rig.now.clone();
+    let id = rig.begin(command).await;
+    let view = rig.wait_phase(id, BackupPhase::Ready).await;
+    if view.kind != BackupKind::Cold {
+        write_some(rig, dice, 251).await;
+    }
+    if view.kind == BackupKind::Snapshot && dice.below(2) == 0 {
+        snapshots.push((rig.snapshot().await, rig.now.clone()));
+        write_some(rig, dice, 252).await;
+    }
+    let given = rig.prove(id, &then).await;
+    let modes = given
+        .view
+        .disks
+        .iter()
+        .filter(|disk| disk.mode == BackupMode::Incremental)
+        .count();
+    assert_eq!(
+        modes,
+        if from.is_some() { 2 } else { 0 },
+        "seed {seed}: {:?}",
+        given.view
+    );
+    if view.kind == BackupKind::Snapshot && dice.below(3) == 0 {
+        rig.kill9().await;
+    }
+    rig.finalize(id).await;
+}
+
 async fn sequence(seed: u64, steps: u32) {
     let mut dice = Dice(seed);
     let mut rig = Rig::new(&[ImageFormat::Cow, ImageFormat::Raw]).await;
@@ -65,36 +99,7 @@ async fn sequence(seed: u64, steps: u32) {
                 }
             }
             _ => {
-                let from = dice.pick(&rig.checkpoints().await);
-                let mut command = rig.command(from);
-                command.use_active = dice.below(2) == 0;
-                let then = rig.now.clone();
-                let id = rig.begin(command).await;
-                let view = rig.wait_phase(id, BackupPhase::Ready).await;
-                if view.kind != BackupKind::Cold {
-                    write_some(&mut rig, &mut dice, 251).await;
-                }
-                if view.kind == BackupKind::Snapshot && dice.below(2) == 0 {
-                    snapshots.push((rig.snapshot().await, rig.now.clone()));
-                    write_some(&mut rig, &mut dice, 252).await;
-                }
-                let given = rig.prove(id, &then).await;
-                let modes = given
-                    .view
-                    .disks
-                    .iter()
-                    .filter(|disk| disk.mode == BackupMode::Incremental)
-                    .count();
-                assert_eq!(
-                    modes,
-                    if from.is_some() { 2 } else { 0 },
-                    "seed {seed}: {done:?}: {:?}",
-                    given.view
-                );
-                if view.kind == BackupKind::Snapshot && dice.below(3) == 0 {
-                    rig.kill9().await;
-                }
-                rig.finalize(id).await;
+                back_up(&mut rig, &mut dice, &mut snapshots, seed).await;
             }
         }
     }

@@ -184,15 +184,19 @@ impl Rig {
     }
 
     /// Repeats a command while something of our own making, a merge, holds the VM.
-    pub(crate) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(&self, mut ask: impl FnMut() -> F) -> T {
+    pub(crate) async fn patiently<T: std::fmt::Debug, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        mut ask: impl FnMut() -> F,
+    ) -> T {
         eventually("a free VM", || {
             let asked = ask();
             async {
-                match asked.await {
-                    Ok(done) => Some(done),
-                    Err(fault) if matches!(fault.code, FaultCode::Locked | FaultCode::DuringSnapshot) => None,
-                    Err(fault) => panic!("{}", fault.log_chain()),
+                let told = asked.await;
+                let is_held = |fault: &Fault| matches!(fault.code, FaultCode::Locked | FaultCode::DuringSnapshot);
+                if told.as_ref().is_err_and(is_held) {
+                    return None;
                 }
+                Some(told.unwrap())
             }
         })
         .await
