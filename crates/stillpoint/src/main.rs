@@ -42,7 +42,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(options) => runtime().and_then(|runtime| runtime.block_on(serve::run(options))),
-        Command::Backup { command } => runtime().and_then(|runtime| runtime.block_on(backup::execute(command))),
+        Command::Backup { command } => runtime().and_then(|runtime| {
+            let done = runtime.block_on(backup::execute(command));
+            // Whoever pressed Ctrl-C does not wait for a file that is still being read.
+            runtime.shutdown_background();
+            done
+        }),
         Command::Doctor(options) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&options))),
     };
     match outcome {

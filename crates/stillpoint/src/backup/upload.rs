@@ -49,10 +49,12 @@ pub(crate) async fn upload(
         .buffer_unordered(connections)
         .try_for_each(|()| std::future::ready(Ok(())))
         .await?;
-    image
-        .flush()
-        .await
-        .map_err(|error| Trouble::from(error).context("the server could not make the disk durable"))
+    let mut patience = Patience::default();
+    while let Err(error) = image.flush().await {
+        let again = patience.after(error).await;
+        again.map_err(|error| Trouble::from(error).context("the server could not make the disk durable"))?;
+    }
+    Ok(())
 }
 
 fn cut(run: Resolved) -> impl Iterator<Item = Resolved> {
