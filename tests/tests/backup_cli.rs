@@ -427,7 +427,6 @@ fn hash(file: &Path) -> String {
 }
 
 #[test]
-#[ignore = "the API has no routes of backups yet; passes with them"]
 fn a_full_and_two_incremental_points_of_a_writing_guest_are_restored_byte_for_byte() {
     let rig = Rig::start();
     let guest = Guest::build().unwrap();
@@ -499,7 +498,6 @@ fn a_full_and_two_incremental_points_of_a_writing_guest_are_restored_byte_for_by
 }
 
 #[test]
-#[ignore = "the API has no routes of backups yet; passes with them"]
 fn ctrl_c_while_a_guest_is_backed_up_finalizes_the_backup() {
     let (rig, proxy) = Rig::behind_a_proxy();
     let vm = rig.make_vm_at_rest("db1");
