@@ -1,4 +1,4 @@
-"""Measures Stillpoint against libvirt and against bare QEMU, side by side in one run. Called by ./bench.
+"""Measures Stillpoint against libvirt, bare QEMU and ovirt-imageio, side by side in one run. Called by ./bench.
 
 Every figure is a ratio of medians over interleaved pairs (ours, theirs, ours, theirs, ...), because what else runs on
 the machine hits both sides alike; single times are comparable within one run only. Before each measurement both sides
@@ -19,6 +19,7 @@ import time
 
 import libvirt
 
+import plane
 import report
 from reference import Domain, Libvirt
 from rig import Beats, Daemon, Only, Trouble, Twin, Vm, agent, monitor, snapshot_body, timed, wait_until
@@ -288,9 +289,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help="the release build")
     parser.add_argument("--guest", required=True, help="directory of the demo guest")
+    parser.add_argument("--python", required=True, help="a Python environment with ovirt-imageio")
     parser.add_argument("--quick", action="store_true", help="5 pairs instead of 30: shows that it works, no more")
     parser.add_argument("--pairs", type=int, help="another number of pairs")
-    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "itself"), help="only this part")
+    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "plane", "itself"), help="only this part")
     options = parser.parse_args()
     pairs = options.pairs or (5 if options.quick else 30)
     place, load = report.Report(), os.getloadavg()
@@ -313,9 +315,16 @@ def main():
             with_agent(place, daemon, (1, 4), pairs)
         if wanted("memory"):
             with_memory(place, daemon, pairs)
+        if wanted("plane"):
+            tls = Daemon(options.binary, os.path.join(root, "t"), options.guest, tls=True)
+            try:
+                tls.start()
+                plane.measure(place, tls, options.python, pairs, say)
+            finally:
+                tls.stop()
         if wanted("itself"):
             by_itself(place, daemon, pairs)
-        arguments = "".join(f" {word}" for word in sys.argv[1:] if word not in (options.binary, options.guest, "--binary", "--guest"))
+        arguments = "".join(f" {word}" for word in sys.argv[1:] if word not in (options.binary, options.guest, options.python, "--binary", "--guest", "--python"))
         print(place.text(HEAD.format(arguments=arguments, machine=report.machine(root, options.binary, versions, load))))
         good = True
     except (Trouble, OSError, libvirt.libvirtError, subprocess.SubprocessError, http.client.HTTPException) as error:

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -44,9 +45,12 @@ def timed(work):
 class Api:
     """One open connection to the daemon, with a token, as an SDK has it."""
 
-    def __init__(self, url, user, password):
-        self.address = urllib.parse.urlsplit(url).netloc
-        self.link, self.used = http.client.HTTPConnection(self.address, timeout=LONG), time.monotonic()
+    def __init__(self, url, user, password, ca=None):
+        self.address, self.used = urllib.parse.urlsplit(url).netloc, time.monotonic()
+        if ca:
+            self.link = http.client.HTTPSConnection(self.address, timeout=LONG, context=ssl.create_default_context(cafile=ca))
+        else:
+            self.link = http.client.HTTPConnection(self.address, timeout=LONG)
         form = {"grant_type": "password", "scope": "ovirt-app-api", "username": user, "password": password}
         self.headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         status, body = self.send("POST", "/ovirt-engine/sso/oauth/token", urllib.parse.urlencode(form))
@@ -160,8 +164,10 @@ class Vm:
 class Daemon:
     """The release build in a directory of its own."""
 
-    def __init__(self, binary, root, guest):
+    def __init__(self, binary, root, guest, tls=False):
         self.binary, self.root, self.guest = binary, root, guest
+        # CA, certificate, key: made at the first start.
+        self.pki = [os.path.join(root, "data", "keys", name) for name in ("ca.pem", "server.pem", "server.key")] if tls else None
         self.data = os.path.join(root, "data")
         self.bootstrap = os.path.join(root, "bootstrap.toml")
         os.makedirs(os.path.join(self.data, "boot"))
@@ -180,14 +186,14 @@ class Daemon:
         """Returns the milliseconds from exec until it serves."""
         began = time.perf_counter()
         words = [self.binary, "serve", "--data-dir", self.data, "--listen", "127.0.0.1:0"]
-        words += ["--bootstrap", self.bootstrap, "--accel", "tcg"]
+        words += ["--bootstrap", self.bootstrap, "--accel", "tcg", "--tls", "auto" if self.pki else "off"]
         with open(os.path.join(self.root, "daemon.log"), "ab") as log:
             self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
         took = (time.perf_counter() - began) * 1e3
         if not line.startswith("stillpoint ready "):
             raise Trouble(f"the daemon is not ready: {line!r}; see {self.root}/daemon.log")
-        self.api = Api(line.split()[2], "admin@internal", "bench-password")
+        self.api = Api(line.split()[2], "admin@internal", "bench-password", self.pki and self.pki[0])
         return took
 
     def stop(self):

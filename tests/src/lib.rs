@@ -5,10 +5,12 @@
 
 mod checks;
 pub mod crash;
+mod proxy;
 mod scene;
 pub mod sdk;
 mod tool;
 
 pub use checks::Checks;
+pub use proxy::{Proxy, Weather};
 pub use scene::{Scene, Things, only_id};
 pub use tool::tool;

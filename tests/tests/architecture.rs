@@ -48,8 +48,8 @@ const TESTS_MAY: &[(&str, &[&str])] = &[
     ("api-ovirt", &["store", "qemu"]),
     // A whole core on a real QEMU, without the HTTP of a dialect; its bytes are fetched by the tests' client.
     ("stillpoint", &["testkit"]),
-    // They walk the route table as it is.
-    ("system-tests", &["api-ovirt"]),
+    // They walk the route table as it is, and are a program that uses our own client.
+    ("system-tests", &["api-ovirt", "sdk"]),
 ];
 
 /// Libraries that belong to one room: what speaks SQL, HTTP, XML or QMP to the world is in one place.

@@ -82,6 +82,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     bootstrap: Option<String>,
     unprivileged: bool,
+    listen: Option<String>,
 }
 
 impl Builder {
@@ -113,6 +114,14 @@ impl Builder {
         self
     }
 
+    /// Listens at this address (`IP:PORT`) instead of a free port of loopback: for a daemon behind a proxy, whose public
+    /// URL is another one.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
     /// Starts the daemon and waits until it is ready. Waits first for other real-guest tests of this process.
     ///
     /// # Errors
@@ -139,8 +148,8 @@ impl Builder {
         }
         let mut daemon = Daemon {
             directory: Some(directory),
+            listen: self.listen.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned()),
             builder: self,
-            listen: "127.0.0.1:0".to_owned(),
             url: String::new(),
             child: None,
             is_kept: false,
@@ -313,7 +322,9 @@ impl Daemon {
             .trim_end_matches('/')
             .clone_into(&mut self.url);
         let authority = self.url.split("://").nth(1).context("the ready line has no URL")?;
-        authority.clone_into(&mut self.listen);
+        if self.builder.listen.is_none() {
+            authority.clone_into(&mut self.listen);
+        }
         if self.url.starts_with("http://") {
             let health = Api::anonymous(&self.url);
             eventually(START_MAX, "/health/ready", || {

@@ -6,6 +6,7 @@
 use super::{Extent, Unflushed};
 use bytes::Bytes;
 use rustix::{
+    buffer::spare_capacity,
     fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, open, seek},
     io::Errno,
 };
@@ -76,8 +77,16 @@ impl RawFile {
     pub(crate) async fn read(&self, offset: u64, length: u32) -> Driven<Bytes> {
         let file = Arc::clone(&self.file);
         blocking("read raw image", move || {
-            let mut data = vec![0; length as usize];
-            file.read_exact_at(&mut data, offset)?;
+            let length = length as usize;
+            // Into memory that nobody had to fill with zeroes first.
+            let mut data = Vec::with_capacity(length);
+            while data.len() < length {
+                let at = offset + data.len() as u64;
+                match rustix::io::retry_on_intr(|| rustix::io::pread(&file, spare_capacity(&mut data), at))? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    _ => data.truncate(length),
+                }
+            }
             Ok(Bytes::from(data))
         })
         .await
