@@ -96,6 +96,7 @@ fn die(rig: &Rig, what: What, from: CheckpointId, id: BackupId, point: &str) {
     assert_eq!(status.status.signal(), Some(SIGABRT), "{point} was not reached: {said}");
 }
 
+#[expect(clippy::print_stdout, reason = "tells which case it was when a test fails")]
 async fn case(rig: &mut Rig, what: What, point: &str, with_machines: bool, from: CheckpointId) -> CheckpointId {
     println!("{what:?} at {point}, machines too: {with_machines}");
     if !matches!(rig.status().await, VmStatus::Up | VmStatus::Down) {

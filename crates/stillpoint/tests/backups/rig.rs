@@ -85,6 +85,9 @@ impl Drop for Rig {
     fn drop(&mut self) {
         if matches!(self.dir, Dir::Own(_)) {
             self.kill_all();
+            // Where there is nothing mounted, that is what is said.
+            let images = self.dir.path().join("images");
+            let _nothing = Command::new("umount").arg("--lazy").arg(images).output();
         }
     }
 }
@@ -144,8 +147,25 @@ impl Rig {
     }
 
     pub(crate) async fn with_lease(formats: &[ImageFormat], lease: Duration) -> Self {
+        Self::with(formats, lease, None).await
+    }
+
+    /// With a storage domain of so many MiB. Needs root: it is a file system of its own.
+    pub(crate) async fn with_storage(formats: &[ImageFormat], mib: u64) -> Self {
+        Self::with(formats, Duration::from_secs(3600), Some(mib)).await
+    }
+
+    async fn with(formats: &[ImageFormat], lease: Duration, storage_mib: Option<u64>) -> Self {
         let dir = tempfile::Builder::new().prefix("sp").tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let images = dir.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        if let Some(mib) = storage_mib {
+            let size = format!("size={mib}m");
+            run(
+                "mount",
+                &["-t", "tmpfs", "-o", &size, "tmpfs", images.to_str().unwrap()],
+            );
+        }
         let store = Store::open(&dir.path().join("stillpoint.db")).unwrap();
         let (engine, url) = open(dir.path(), &store, lease).await;
         let who = admin();
