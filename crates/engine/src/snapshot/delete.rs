@@ -41,6 +41,7 @@ use stillpoint_store::{
 };
 use stillpoint_types::{
     BackupId, Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus,
+    crash_point,
 };
 
 pub(crate) const KIND: &str = "snapshot_delete";
@@ -447,6 +448,7 @@ impl Saga for Delete {
         let merge = self.merge(cx, &pair).await?;
         // Before the first byte moves: what the top holds is the record of changes since what the base is.
         crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
+        crash_point(&["merge", "folded"]);
         self.ensure_merged(cx, &merge).await?;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {

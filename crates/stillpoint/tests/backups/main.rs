@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+#[cfg(feature = "failpoints")]
+mod crash;
 mod random;
 mod rig;
 mod rules;

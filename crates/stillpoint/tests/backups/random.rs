@@ -124,7 +124,6 @@ async fn whatever_happens_between_them_each_backup_is_the_disk_at_its_moment() {
     };
     let (first, count, steps) = (number("SEED", 7), number("SEEDS", 3), number("STEPS", 20));
     for seed in first..first + count {
-        println!("seed {seed}");
         sequence(seed, u32::try_from(steps).unwrap()).await;
     }
 }

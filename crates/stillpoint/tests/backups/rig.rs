@@ -37,8 +37,8 @@ pub(crate) struct Given {
 }
 
 pub(crate) struct Rig {
-    pub(crate) dir: tempfile::TempDir,
-    pub(crate) engine: Engine,
+    pub(crate) dir: Dir,
+    pub(crate) engine: Running,
     store: Store,
     url: String,
     pub(crate) who: Caller,
@@ -48,19 +48,46 @@ pub(crate) struct Rig {
     pub(crate) now: Vec<Bytes>,
     /// What they held at each checkpoint.
     pub(crate) points: HashMap<CheckpointId, Vec<Bytes>>,
+    /// A machine that died is to be started again.
+    #[cfg(feature = "failpoints")]
+    pub(crate) was_up: bool,
+}
+
+/// The core, while there is one: it must be gone before another one can have the monitors, which serve one client each.
+pub(crate) struct Running(Option<Engine>);
+
+impl std::ops::Deref for Running {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.0.as_ref().unwrap()
+    }
+}
+
+/// A data directory: our own, or that of another rig.
+pub(crate) enum Dir {
+    Own(tempfile::TempDir),
+    #[cfg(feature = "failpoints")]
+    Other(PathBuf),
+}
+
+impl Dir {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Own(dir) => dir.path(),
+            #[cfg(feature = "failpoints")]
+            Self::Other(path) => path,
+        }
+    }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        for kind in ["vm", "rest"] {
-            let Ok(entries) = std::fs::read_dir(self.dir.path().join("run").join(kind)) else {
-                continue;
-            };
-            for entry in entries.flatten() {
-                if let Ok(pid) = std::fs::read_to_string(entry.path().join("pid")) {
-                    let _gone = Command::new("kill").arg("-KILL").arg(pid.trim()).status();
-                }
-            }
+        if matches!(self.dir, Dir::Own(_)) {
+            self.kill_all();
+            // Where there is nothing mounted, that is what is said.
+            let images = self.dir.path().join("images");
+            let _nothing = Command::new("umount").arg("--lazy").arg(images).output();
         }
     }
 }
@@ -87,6 +114,16 @@ pub(crate) fn run(program: &str, arguments: &[&str]) {
     );
 }
 
+fn admin() -> Caller {
+    Caller {
+        user: UserId::fresh(),
+        name: "admin@internal".into(),
+        is_admin: true,
+        roles: vec![],
+        home_project: ProjectId::fresh(),
+    }
+}
+
 async fn open(dir: &Path, store: &Store, lease: Duration) -> (Engine, String) {
     let mut config = Config::new(dir.to_owned(), Accel::Tcg);
     config.command_limit = Duration::from_secs(60);
@@ -110,17 +147,28 @@ impl Rig {
     }
 
     pub(crate) async fn with_lease(formats: &[ImageFormat], lease: Duration) -> Self {
+        Self::with(formats, lease, None).await
+    }
+
+    /// With a storage domain of so many MiB. Needs root: it is a file system of its own.
+    pub(crate) async fn with_storage(formats: &[ImageFormat], mib: u64) -> Self {
+        Self::with(formats, Duration::from_secs(3600), Some(mib)).await
+    }
+
+    async fn with(formats: &[ImageFormat], lease: Duration, storage_mib: Option<u64>) -> Self {
         let dir = tempfile::Builder::new().prefix("sp").tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let images = dir.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        if let Some(mib) = storage_mib {
+            let size = format!("size={mib}m");
+            run(
+                "mount",
+                &["-t", "tmpfs", "-o", &size, "tmpfs", images.to_str().unwrap()],
+            );
+        }
         let store = Store::open(&dir.path().join("stillpoint.db")).unwrap();
         let (engine, url) = open(dir.path(), &store, lease).await;
-        let who = Caller {
-            user: UserId::fresh(),
-            name: "admin@internal".into(),
-            is_admin: true,
-            roles: vec![],
-            home_project: ProjectId::fresh(),
-        };
+        let who = admin();
         let fields = VmFields {
             name: Some("vm".into()),
             memory_bytes: Some(64 * MIB),
@@ -129,8 +177,8 @@ impl Rig {
         let command = CreateVm { fields, nics: vec![] };
         let vm = engine.create_vm(&who, &Origin::default(), command).await.unwrap().id;
         let mut rig = Self {
-            dir,
-            engine,
+            dir: Dir::Own(dir),
+            engine: Running(Some(engine)),
             store,
             url,
             who,
@@ -138,11 +186,48 @@ impl Rig {
             disks: vec![],
             now: vec![],
             points: HashMap::new(),
+            #[cfg(feature = "failpoints")]
+            was_up: false,
         };
         for format in formats {
             rig.add_disk(*format).await;
         }
         rig
+    }
+
+    /// Another daemon on the directory of a rig whose own has stopped.
+    #[cfg(feature = "failpoints")]
+    pub(crate) async fn take_over(dir: &Path, vm: VmId, lease: Duration) -> Self {
+        let store = Store::open(&dir.join("stillpoint.db")).unwrap();
+        let (engine, url) = open(dir, &store, lease).await;
+        let who = admin();
+        let attached = engine.attachments(&who, vm).await.unwrap();
+        Self {
+            dir: Dir::Other(dir.to_owned()),
+            engine: Running(Some(engine)),
+            store,
+            url,
+            who,
+            vm,
+            disks: attached.into_iter().map(|a| a.disk.id).collect(),
+            now: vec![],
+            points: HashMap::new(),
+            was_up: false,
+        }
+    }
+
+    /// Ends all QEMU processes, as the end of the host does.
+    pub(crate) fn kill_all(&self) {
+        for kind in ["vm", "rest"] {
+            let Ok(entries) = std::fs::read_dir(self.dir.path().join("run").join(kind)) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                if let Ok(pid) = std::fs::read_to_string(entry.path().join("pid")) {
+                    let _gone = Command::new("kill").arg("-KILL").arg(pid.trim()).output();
+                }
+            }
+        }
     }
 
     pub(crate) async fn add_disk(&mut self, format: ImageFormat) {
@@ -166,10 +251,17 @@ impl Rig {
         self.now.push(vec![0; usize::try_from(SIZE).unwrap()]);
     }
 
+    pub(crate) async fn stop_daemon(&mut self) {
+        if let Some(engine) = self.engine.0.take() {
+            engine.stop(Duration::from_secs(20)).await;
+        }
+    }
+
     /// A new daemon takes over from the one that is gone.
     pub(crate) async fn restart(&mut self, lease: Duration) {
-        self.engine.stop(Duration::from_secs(20)).await;
-        (self.engine, self.url) = open(self.dir.path(), &self.store, lease).await;
+        self.stop_daemon().await;
+        let (engine, url) = open(self.dir.path(), &self.store, lease).await;
+        (self.engine, self.url) = (Running(Some(engine)), url);
     }
 
     pub(crate) async fn status(&self) -> VmStatus {
@@ -234,7 +326,7 @@ impl Rig {
         self.dir.path().join("run/vm").join(self.vm.to_string())
     }
 
-    async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         if self.status().await == VmStatus::Up {
             for disk in &self.disks {
                 self.monitor(*disk, "flush").await;

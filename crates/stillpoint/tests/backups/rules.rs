@@ -282,6 +282,62 @@ async fn a_backup_that_is_given_up_or_forgotten_ends_and_the_next_one_is_right()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_leaves_guests_no_room_is_given_up_and_one_that_would_is_refused() {
+    let mut rig = Rig::with_storage(COW, 600).await;
+    rig.start().await;
+    rig.write(0, 1, 0, MIB).await;
+    let first = rig.backup(rig.command(None)).await.view.to;
+    let id = rig.begin(rig.command(first)).await;
+    rig.wait_phase(id, BackupPhase::Ready).await;
+    let hog = rig.dir.path().join("images/hog");
+    std::fs::write(&hog, vec![1; usize::try_from(490 * MIB).unwrap()]).unwrap();
+    rig.wait_failed(id, "bytes left").await;
+    // What it held apart is merged, which frees what was held twice.
+    rig.settled_files().await;
+    let told = rig
+        .engine
+        .backup_create(&rig.who, &Origin::default(), rig.command(first))
+        .await;
+    refused(told, FaultCode::NoSpace, "data");
+    std::fs::remove_file(hog).unwrap();
+    rig.write(0, 2, MIB, MIB).await;
+    let next = rig.backup(rig.command(first)).await;
+    assert_eq!(next.view.disks[0].mode, BackupMode::Incremental);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_uploaded_into_leaves_its_checkpoints() {
+    let mut rig = Rig::new(COW).await;
+    rig.write(0, 1, 0, MIB).await;
+    rig.backup(rig.command(None)).await;
+    assert_eq!(rig.checkpoints().await.len(), 1);
+    let command = CreateTransfer {
+        of: TransferOf::Disk(rig.disks[0]),
+        direction: TransferDirection::Upload,
+        format: Some(ImageFormat::Raw),
+        shallow: false,
+        inactivity_s: None,
+        policy: TimeoutPolicy::Legacy,
+    };
+    let origin = Origin::default();
+    let begun = rig
+        .patiently(|| rig.engine.create_transfer(&rig.who, &origin, command.clone()))
+        .await;
+    assert_eq!(rig.checkpoints().await, vec![]);
+    let action = TransferAction::Cancel;
+    let command = ControlTransfer {
+        transfer: begun.id,
+        action,
+    };
+    rig.engine.control_transfer(&rig.who, &origin, command).await.unwrap();
+    eventually("the upload's end", || async {
+        let view = rig.engine.transfer(&rig.who, begun.id).await.unwrap();
+        view.phase.is_end().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_and_its_ticket_outlive_the_daemon() {
     let mut rig = Rig::new(COW).await;
     rig.start().await;
