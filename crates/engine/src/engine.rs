@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     /// Changes whenever somebody has done something to an image transfer.
     pub(crate) transfers: watch::Sender<u64>,
+    /// Changes whenever a ticket has been given to the data plane.
+    pub(crate) served: watch::Sender<u64>,
     /// Changes whenever somebody has done something to a backup.
     pub(crate) backups: watch::Sender<u64>,
     /// Whoever reads a checkpoint's anchors and maps to go by them, or changes them, has the turn.
@@ -234,6 +236,7 @@ impl Engine {
             domain,
             journal: Journal::new(),
             transfers: watch::Sender::new(0),
+            served: watch::Sender::new(0),
             backups: watch::Sender::new(0),
             maps: tokio::sync::Mutex::new(()),
             tracker: TaskTracker::new(),
@@ -245,6 +248,7 @@ impl Engine {
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;
+        crate::transfer::served_again(&inner).await?;
         reconcile::thaw::start(&inner);
         reconcile::tidy::start(&inner);
         Ok(Self { inner })

@@ -152,6 +152,14 @@ pub fn count_live(conn: &Conn) -> Stored<u64> {
         .query_row([], |row| quantity(row, "live"))?)
 }
 
+/// The transfers whose data can be reached.
+pub fn transferring(conn: &Conn) -> Stored<Vec<TransferRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM image_transfer WHERE ended_at IS NULL AND phase = 'transferring' ORDER BY id")?;
+    Ok(statement.query_map([], transfer_row)?.collect::<Result<_, _>>()?)
+}
+
 /// The transfers of a backup that are under way.
 pub fn live_of_backup(conn: &Conn, backup: BackupId) -> Stored<Vec<TransferRow>> {
     let mut statement = conn

@@ -44,6 +44,8 @@ use stillpoint_store::{
 use stillpoint_types::{FaultCode, JobId, TransferDirection, TransferId, TransferPhase, now_micros};
 
 pub(crate) const KIND: &str = "image_transfer";
+/// How long the daemon's start waits for transfers that were under way.
+const SERVED_LIMIT: Duration = Duration::from_secs(10);
 const VERSION: u32 = 1;
 /// How long a ticket lives without being renewed (oVirt's value): what remains of access when this daemon's loop stops.
 const TICKET_VALID: Duration = Duration::from_secs(300);
@@ -180,4 +182,30 @@ fn wrong_phase(row: &TransferRow, doing: &str, needed: &str) -> Fault {
             row.id, row.phase
         ),
     )
+}
+
+/// Waits, at start, until the transfers that were under way can be reached again: a client that kept its URL must not be
+/// told that nobody knows it. What takes longer than [`SERVED_LIMIT`] does not keep the daemon from its other work.
+pub(crate) async fn served_again(engine: &Inner) -> Result<(), Fault> {
+    let (mut served, mut ended) = (engine.served.subscribe(), engine.journal.watch());
+    let limit = tokio::time::sleep(SERVED_LIMIT);
+    tokio::pin!(limit);
+    loop {
+        let rows = engine.store.read(transfer::transferring).await?;
+        let mut missing = 0;
+        for row in &rows {
+            missing += usize::from(engine.data_plane.status(&row.ticket).await?.is_none());
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        tokio::select! {
+            Ok(()) = served.changed() => {}
+            Ok(()) = ended.changed() => {}
+            () = &mut limit => {
+                tracing::warn!(missing, "image transfers are not served again yet");
+                return Ok(());
+            }
+        }
+    }
 }

@@ -111,6 +111,7 @@ impl Transfer {
             transfer: row.id.to_string(),
         };
         cx.engine.data_plane.add(ticket).await?;
+        cx.engine.served.send_modify(|count| *count += 1);
         Ok(served)
     }
 
