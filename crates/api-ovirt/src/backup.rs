@@ -129,7 +129,7 @@ pub(crate) async fn one_disk(call: Call) -> Result<Answer, Refused> {
     let view = view(&call).await?;
     let found = view.disks.iter().find(|view| view.disk.id == disk);
     let found = found.ok_or_else(|| Refused::not_found(&disk.to_string()))?;
-    Ok(call.ok(&show_disk(&call, found, &follow).await?))
+    Ok(call.ok(&show_disk(&call, &view, found, &follow).await?))
 }
 
 async fn view(call: &Call) -> Result<BackupView, Refused> {
@@ -137,8 +137,18 @@ async fn view(call: &Call) -> Result<BackupView, Refused> {
     Ok(call.engine().backup(&call.who, vm, backup).await?)
 }
 
-async fn show_disk(call: &Call, view: &BackupDiskView, follow: &Follow) -> Result<model::Disk, Refused> {
+fn place(call: &Call, view: &BackupView) -> String {
+    format!("{}/vms/{}/backups/{}", call.base(), view.vm, view.id)
+}
+
+async fn show_disk(
+    call: &Call,
+    backup: &BackupView,
+    view: &BackupDiskView,
+    follow: &Follow,
+) -> Result<model::Disk, Refused> {
     let mut disk = disk::show(call, &view.disk, follow).await?;
+    disk.head.href = Some(format!("{}/disks/{}", place(call, backup), view.disk.id));
     disk.backup_mode = Some(view.mode.to_string());
     Ok(disk)
 }
@@ -146,7 +156,7 @@ async fn show_disk(call: &Call, view: &BackupDiskView, follow: &Follow) -> Resul
 async fn shown_disks(call: &Call, view: &BackupView, follow: &Follow) -> Result<Vec<model::Disk>, Refused> {
     let mut shown = Vec::with_capacity(view.disks.len());
     for disk in &view.disks {
-        shown.push(show_disk(call, disk, follow).await?);
+        shown.push(show_disk(call, view, disk, follow).await?);
     }
     Ok(shown)
 }
@@ -167,7 +177,7 @@ async fn show(call: &Call, host: &str, view: &BackupView, follow: &Follow) -> Re
 fn represent(call: &Call, host: &str, view: &BackupView) -> model::Backup {
     let base = call.base();
     let vm = format!("{base}/vms/{}", view.vm);
-    let mut head = Header::new(view.id.to_string(), format!("{vm}/backups/{}", view.id));
+    let mut head = Header::new(view.id.to_string(), place(call, view));
     head.description = Some(view.description.clone());
     head.comment = view.reason.clone();
     head.add_action("finalize");

@@ -12,7 +12,7 @@ use crate::{
 use stillpoint_engine::{
     Fault,
     command::DeleteCheckpoint,
-    view::{CheckpointView, Page},
+    view::{CheckpointView, DiskView, Page},
 };
 use stillpoint_types::{CheckpointId, DiskId, VmId};
 use stillpoint_wire::{
@@ -92,7 +92,7 @@ pub(crate) async fn one_disk(call: Call) -> Result<Answer, Refused> {
     let view = view(&call).await?;
     let found = view.disks.iter().find(|view| view.id == disk);
     let found = found.ok_or_else(|| Refused::not_found(&disk.to_string()))?;
-    Ok(call.ok(&disk::show(&call, found, &follow).await?))
+    Ok(call.ok(&show_disk(&call, &view, found, &follow).await?))
 }
 
 async fn view(call: &Call) -> Result<CheckpointView, Refused> {
@@ -100,10 +100,25 @@ async fn view(call: &Call) -> Result<CheckpointView, Refused> {
     Ok(call.engine().checkpoint(&call.who, vm, checkpoint).await?)
 }
 
+fn place(call: &Call, view: &CheckpointView) -> String {
+    format!("{}/vms/{}/checkpoints/{}", call.base(), view.vm, view.id)
+}
+
+async fn show_disk(
+    call: &Call,
+    checkpoint: &CheckpointView,
+    view: &DiskView,
+    follow: &Follow,
+) -> Result<model::Disk, Refused> {
+    let mut disk = disk::show(call, view, follow).await?;
+    disk.head.href = Some(format!("{}/disks/{}", place(call, checkpoint), view.id));
+    Ok(disk)
+}
+
 async fn shown_disks(call: &Call, view: &CheckpointView, follow: &Follow) -> Result<Vec<model::Disk>, Refused> {
     let mut shown = Vec::with_capacity(view.disks.len());
     for disk in &view.disks {
-        shown.push(disk::show(call, disk, follow).await?);
+        shown.push(show_disk(call, view, disk, follow).await?);
     }
     Ok(shown)
 }
@@ -123,7 +138,7 @@ async fn show(call: &Call, view: &CheckpointView, follow: &Follow) -> Result<mod
 
 fn represent(call: &Call, view: &CheckpointView) -> model::Checkpoint {
     let vm = format!("{}/vms/{}", call.base(), view.vm);
-    let mut head = Header::new(view.id.to_string(), format!("{vm}/checkpoints/{}", view.id));
+    let mut head = Header::new(view.id.to_string(), place(call, view));
     head.description = Some(view.description.clone());
     head.add_link("disks");
     model::Checkpoint {
