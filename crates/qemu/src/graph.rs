@@ -281,8 +281,9 @@ impl Observed {
         layers
     }
 
-    /// At rest no device says which node is a disk's: it is the node with nothing above it whose chain has most of the
-    /// images that were opened for the disk.
+    /// At rest no device says which node is a disk's: it is the node with nothing above it whose chain has the uppermost
+    /// of the images that were opened for the disk. (Not the most of them: a layer that was merged away still stands on
+    /// what it was merged into, and its chain can be as long.)
     fn roots_at_rest(&self, disks: &[(DiskId, Vec<ImageId>)]) -> Vec<(DiskId, String)> {
         let lower: HashSet<&str> = self.below.values().flatten().map(|(_, node)| node.as_str()).collect();
         let tops: Vec<(&str, Vec<ImageId>)> = self
@@ -293,14 +294,48 @@ impl Observed {
             .collect();
         let mut roots = Vec::new();
         for (disk, images) in disks {
-            let known = |layers: &[ImageId]| layers.iter().filter(|layer| images.contains(layer)).count();
-            let best = tops.iter().max_by_key(|(_, layers)| (known(layers), layers.len()));
+            let uppermost = |layers: &[ImageId]| images.iter().rposition(|image| layers.contains(image));
+            let best = tops.iter().max_by_key(|(_, layers)| (uppermost(layers), layers.len()));
             if let Some((root, layers)) = best
-                && known(layers) > 0
+                && uppermost(layers).is_some()
             {
                 roots.push((*disk, (*root).to_owned()));
             }
         }
         roots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(image: ImageId) -> Node {
+        Node {
+            name: format_node(image),
+            drv: "qcow2".into(),
+            image: NodeImage { virtual_size: 0 },
+            bitmaps: Vec::new(),
+            children: None,
+        }
+    }
+
+    #[test]
+    fn at_rest_a_layer_that_was_merged_away_is_not_taken_for_the_disk() {
+        // Again and again: the order of a map's keys is another one each time.
+        for _ in 0..64 {
+            let (disk, images) = (DiskId::fresh(), [(); 3].map(|()| ImageId::fresh()));
+            let [base, merged, active] = images;
+            let mut observed = Observed {
+                nodes: by_name(images.map(node).to_vec()),
+                ..Observed::default()
+            };
+            for above in [merged, active] {
+                let below = vec![("backing".to_owned(), format_node(base))];
+                observed.below.insert(format_node(above), below);
+            }
+            observed.roots = observed.roots_at_rest(&[(disk, images.to_vec())]);
+            assert_eq!(observed.layers(disk), Some(vec![base, active]));
+        }
     }
 }
