@@ -3,7 +3,7 @@
 //! ```text
 //!            active layer                                  middle layer
 //! (no job) -> running -> READY -> bitmaps -> complete     (no job) -> running
-//!     -> PENDING (guest's writes held) -> MARK                 -> PENDING -> bitmaps
+//!     -> PENDING (guest's writes held) -> MARK                 -> PENDING -> bitmaps -> FLUSH of the base
 //!     -> finalize -> concluded -> dismiss -> close top         -> finalize -> concluded -> dismiss -> close top
 //! ```
 //!
@@ -22,6 +22,7 @@ use crate::{
     failure::{kind_of_text, qmp_failed},
     graph::Observed,
     layout::utf8,
+    machine::command_line::image_nodes,
     monitor::wake,
     names::{NodeRole, format_node, merge_job, node_role},
     qmp::QmpError,
@@ -333,14 +334,28 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
         }
     }
     crash_point(&["merge", "pending"]);
-    if merge.is_active()
-        && let Err(error) = mark::make_within(&merge.top, HOLD_LIMIT).await
-    {
+    let prepared = if merge.is_active() {
+        mark::make_within(&merge.top, HOLD_LIMIT).await
+    } else {
+        flush_base(blocks, merge).await
+    };
+    if let Err(error) = prepared {
         abandon(blocks, merge).await?;
         return Err(error);
     }
     crash_point(&["merge", "marked"]);
     finalize(blocks, merge, id).await
+}
+
+/// Makes durable what a middle merge has written. QEMU's commit job does not: it rewrites the header above while the base's
+/// tables are still in its cache, and if it is killed then, the header names a base that lacks what it was given (seen
+/// with QEMU 7.2). No command flushes a node; but reopening one, with the options that it has, begins with that.
+async fn flush_base(blocks: &Blocks, merge: &Merge) -> Driven<()> {
+    let at = merge.chain.iter().position(|image| image == &merge.base);
+    let below = at.and_then(|at| at.checked_sub(1)).and_then(|at| merge.chain.get(at));
+    let [_, as_it_is] = image_nodes(&merge.base, below.map(|image| image.id), false)?;
+    let options = json!({"options": [as_it_is]});
+    blocks.monitor.run(OP, "blockdev-reopen", options).await
 }
 
 async fn finalize(blocks: &Blocks, merge: &Merge, id: Value) -> Driven<()> {
