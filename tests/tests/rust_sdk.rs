@@ -235,8 +235,14 @@ async fn a_refusal_carries_status_reason_and_detail_and_what_never_got_there_is_
         "{nameless:?}"
     );
 
-    let late = service
-        .get(GetOptions::new().timeout(Duration::from_nanos(1)))
+    // It takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let late = Connection::builder(format!("http://{}", silent.local_addr().unwrap()))
+        .token("a token")
+        .build()
+        .unwrap()
+        .system_service()
+        .get(GetOptions::new().timeout(Duration::from_millis(50)))
         .await
         .unwrap_err();
     assert!(matches!(late, Error::Timeout { .. }) && late.is_transient(), "{late:?}");

@@ -161,8 +161,8 @@ impl Endpoint for AtRest {
     }
 
     async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
-        let freeze = async { Ok(Freeze::Not(Frozen::NotAsked)) };
-        switch::run(&self.blocks, switch, self.blocks.observe_tops(), freeze).await
+        let look = || (self.blocks.observe_tops(), async { Ok(Freeze::Not(Frozen::NotAsked)) });
+        switch::run(&self.blocks, switch, look).await
     }
 
     async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {

@@ -112,14 +112,19 @@ fn actions_of(observed: &Observed, disk: &SwitchDisk, overlay_bytes: u64) -> Dri
     Ok(actions)
 }
 
-/// Plans by what was `observed`, and runs the window. What `freeze` asks is asked together with what the plan needs.
-pub(crate) async fn run(
+/// Plans, and runs the window. `look` gives what is observed of the disks, and whether the guest can be frozen; it is called
+/// once no other section is under way any more, for that may change both. The two are waited for together.
+pub(crate) async fn run<Tops, Guest>(
     blocks: &Blocks,
     switch: &Switch,
-    observed: impl Future<Output = Driven<Observed>>,
-    freeze: impl Future<Output = Driven<Freeze>>,
-) -> Driven<SwitchReport> {
+    look: impl FnOnce() -> (Tops, Guest),
+) -> Driven<SwitchReport>
+where
+    Tops: Future<Output = Driven<Observed>>,
+    Guest: Future<Output = Driven<Freeze>>,
+{
     let turn = blocks.turn(OP).await?;
+    let (observed, freeze) = look();
     let (transaction, freeze) = tokio::join!(plan(observed, switch), freeze);
     let Some(transaction) = transaction? else {
         return Ok(nothing_done());

@@ -199,9 +199,11 @@ impl Endpoint for QemuMachine {
     }
 
     async fn switch(&self, switch: &Switch) -> Driven<SwitchReport> {
-        let Look { tops, guest, .. } = self.fresh_look();
-        let tops = async { switch::joined(tops.await)? };
-        switch::run(&self.blocks, switch, tops, self.freeze(switch, guest)).await
+        let look = || {
+            let Look { tops, guest, .. } = self.fresh_look();
+            (async { switch::joined(tops.await)? }, self.freeze(switch, guest))
+        };
+        switch::run(&self.blocks, switch, look).await
     }
 
     async fn merge(&self, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
