@@ -412,9 +412,12 @@ impl Delete {
         let mut tries = 1;
         loop {
             match self.merge_at_rest(cx, merge).await {
-                // The storage daemon died, which says nothing about the images. To give up here would leave the snapshot
-                // with a base that holds a part of the layer above: no moment that ever was.
-                Err(error) if error.kind == DriverErrorKind::Disconnected && tries < REST_TRIES => {
+                // The storage daemon died, or does not answer, which says nothing about the images. To give up here would
+                // leave the snapshot with a base that holds a part of the layer above: no moment that ever was.
+                Err(error)
+                    if matches!(error.kind, DriverErrorKind::Disconnected | DriverErrorKind::Timeout)
+                        && tries < REST_TRIES =>
+                {
                     tracing::warn!(job = %cx.job.id, tries, error = error.chain(), "a merge at rest was cut off; it is begun again");
                     tries += 1;
                 }
