@@ -5,7 +5,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, stored, text, text_opt},
+    column::{listed, quantity, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{
@@ -205,11 +205,10 @@ pub fn set_phase(
     reason: Option<&str>,
     at: Micros,
 ) -> Stored<bool> {
-    let froms: Vec<_> = from.iter().map(|phase| format!("'{}'", phase.label())).collect();
     let sql = format!(
         "UPDATE backup SET phase = ?2, reason = coalesce(reason, ?3), modified_at = ?4, ended_at = ?5 WHERE id = ?1
          AND phase IN ({})",
-        froms.join(", ")
+        listed(from.iter().map(|phase| phase.label()))
     );
     let ended = to.is_end().then_some(at);
     let changed = tx

@@ -47,6 +47,12 @@ pub(crate) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// Labels as the members of an `IN (...)`. They are words of the program, never of a client, so they stand in the text.
+pub(crate) fn listed(labels: impl IntoIterator<Item = &'static str>) -> String {
+    let quoted: Vec<_> = labels.into_iter().map(|label| format!("'{label}'")).collect();
+    quoted.join(", ")
+}
+
 /// `GLOB`-free pattern for `LIKE ... ESCAPE '\'` from a search glob in which only `*` is special.
 pub(crate) fn like(glob: &str) -> String {
     let mut pattern = String::with_capacity(glob.len() + 8);

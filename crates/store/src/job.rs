@@ -7,7 +7,7 @@
 
 use crate::{
     Conn, StoreError, Stored, Tx,
-    column::{text, text_opt},
+    column::{listed, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{JobId, JobState, LockMode, Micros, ProjectId, StepId, StepState, UserId, VmId};
@@ -223,12 +223,11 @@ pub fn page(
 /// # Errors
 /// `StoreError::IllegalOrder` when it is not in `from`.
 pub fn set_state(tx: &Tx, id: JobId, from: &[JobState], to: JobState, failure: Option<&str>, at: Micros) -> Stored<()> {
-    let froms: Vec<_> = from.iter().map(|state| format!("'{}'", state.label())).collect();
     let ended = to.is_end().then_some(at);
     let sql = format!(
         "UPDATE job SET state = ?2, failure = coalesce(?3, failure), updated_at = ?4, ended_at = ?5 WHERE id = ?1
          AND state IN ({})",
-        froms.join(", ")
+        listed(from.iter().map(|state| state.label()))
     );
     let changed = tx
         .sql()
@@ -250,7 +249,6 @@ pub fn set_step(
     output: Option<&str>,
     at: Micros,
 ) -> Stored<()> {
-    let froms: Vec<_> = from.iter().map(|state| format!("'{}'", state.label())).collect();
     let (started, ended) = match to {
         StepState::Started => (Some(at), None),
         StepState::Pending => (None, None),
@@ -261,7 +259,7 @@ pub fn set_step(
         "UPDATE job_step SET state = ?3, output = coalesce(?4, output), started_at = coalesce(?5, started_at),
          ended_at = coalesce(?6, ended_at), progress = coalesce(?7, progress) WHERE job_id = ?1 AND seq = ?2
          AND state IN ({})",
-        froms.join(", ")
+        listed(from.iter().map(|state| state.label()))
     );
     let changed = tx.sql().prepare_cached(&sql)?.execute(params![
         id.to_string(),

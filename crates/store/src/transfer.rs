@@ -5,7 +5,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, stored, text, text_opt},
+    column::{listed, quantity, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{
@@ -180,11 +180,10 @@ pub fn set_phase(
     reason: Option<&str>,
     at: Micros,
 ) -> Stored<bool> {
-    let froms: Vec<_> = from.iter().map(|phase| format!("'{}'", phase.label())).collect();
     let sql = format!(
         "UPDATE image_transfer SET phase = ?2, reason = coalesce(?3, reason), ended_at = ?4 WHERE id = ?1
          AND phase IN ({})",
-        froms.join(", ")
+        listed(from.iter().map(|phase| phase.label()))
     );
     let ended = to.is_end().then_some(at);
     let changed = tx
