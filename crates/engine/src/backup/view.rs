@@ -2,16 +2,17 @@
 
 use crate::{
     access,
+    disk::view as disk,
     engine::Inner,
     fault::Fault,
-    view::{BackupDiskView, BackupView, DiskView},
+    view::{BackupDiskView, BackupView},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 use stillpoint_store::{
     Conn,
     backup::{self, BackupDiskRow, BackupRow},
 };
-use stillpoint_types::{BackupId, Caller, DiskId, Need, VmId};
+use stillpoint_types::{BackupId, Caller, Need, VmId};
 
 /// A backup of a VM; one of another VM is not there.
 pub(super) fn find(conn: &Conn, vm: VmId, id: BackupId) -> Result<BackupRow, Fault> {
@@ -45,17 +46,15 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, vm: VmId, id: BackupI
         with_disks(conn, find(conn, vm, id)?)
     };
     let rows = engine.store.read(read).await?;
-    let mut views = views(engine, vec![rows]).await?;
-    views.pop().ok_or_else(|| Fault::internal("a view is missing"))
+    disk::one(views(engine, vec![rows]).await?)
 }
 
 async fn views(engine: &Arc<Inner>, rows: Vec<Rows>) -> Result<Vec<BackupView>, Fault> {
-    let ids: Vec<DiskId> = rows
+    let ids = rows
         .iter()
         .flat_map(|(_, disks)| disks.iter().map(|d| d.disk))
         .collect();
-    let found = crate::disk::view::named(engine, ids).await?;
-    let found: HashMap<DiskId, DiskView> = found.into_iter().map(|disk| (disk.id, disk)).collect();
+    let found = disk::named(engine, ids).await?;
     let view = |(row, disks): Rows| BackupView {
         id: row.id,
         vm: row.vm,

@@ -1,12 +1,7 @@
 //! Checkpoints as clients see them.
 
-use crate::{
-    access,
-    engine::Inner,
-    fault::Fault,
-    view::{CheckpointView, DiskView},
-};
-use std::{collections::HashMap, sync::Arc};
+use crate::{access, disk::view as disk, engine::Inner, fault::Fault, view::CheckpointView};
+use std::sync::Arc;
 use stillpoint_store::{
     Conn,
     checkpoint::{self, CheckpointRow},
@@ -50,14 +45,12 @@ pub(crate) async fn get(
         with_disks(conn, find(conn, vm, id)?)
     };
     let rows = engine.store.read(read).await?;
-    let mut views = views(engine, vec![rows]).await?;
-    views.pop().ok_or_else(|| Fault::internal("a view is missing"))
+    disk::one(views(engine, vec![rows]).await?)
 }
 
 async fn views(engine: &Arc<Inner>, rows: Vec<Rows>) -> Result<Vec<CheckpointView>, Fault> {
-    let ids: Vec<DiskId> = rows.iter().flat_map(|(_, disks)| disks.clone()).collect();
-    let found = crate::disk::view::named(engine, ids).await?;
-    let found: HashMap<DiskId, DiskView> = found.into_iter().map(|disk| (disk.id, disk)).collect();
+    let ids = rows.iter().flat_map(|(_, disks)| disks).copied().collect();
+    let found = disk::named(engine, ids).await?;
     let view = |(row, disks): Rows| CheckpointView {
         id: row.id,
         vm: row.vm,

@@ -7,7 +7,10 @@ use crate::{
     lock::{self, Entity},
     view::{AttachmentView, DiskSnapshotView, DiskView, DomainView, Filter, Page},
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use stillpoint_store::{
     Conn,
     disk::{self, DiskRow},
@@ -101,8 +104,9 @@ pub(crate) async fn page_of_domain(
     read(engine, move |conn| Ok(disk::page(conn, &query, Some(id))?)).await
 }
 
-/// The disks among those named that are there, in that order; the caller has checked who may see them.
-pub(crate) async fn named(engine: &Arc<Inner>, ids: Vec<DiskId>) -> Result<Vec<DiskView>, Fault> {
+/// The disks among those named that are there; the caller has checked who may see them. One that is named often, as by all
+/// backups of its VM, is looked at once.
+pub(crate) async fn named(engine: &Arc<Inner>, ids: HashSet<DiskId>) -> Result<HashMap<DiskId, DiskView>, Fault> {
     let rows = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let mut rows = Vec::with_capacity(ids.len());
         for id in ids {
@@ -110,10 +114,12 @@ pub(crate) async fn named(engine: &Arc<Inner>, ids: Vec<DiskId>) -> Result<Vec<D
         }
         Ok(rows)
     };
-    read(engine, rows).await
+    let views = read(engine, rows).await?;
+    Ok(views.into_iter().map(|view| (view.id, view)).collect())
 }
 
-fn one<T>(views: Vec<T>) -> Result<T, Fault> {
+/// The only one of the views.
+pub(crate) fn one<T>(views: Vec<T>) -> Result<T, Fault> {
     views
         .into_iter()
         .next()
