@@ -20,8 +20,8 @@ use stillpoint_store::{
     checkpoint, job, snapshot,
 };
 use stillpoint_types::{
-    BackupId, BackupKind, BackupMode, BackupPhase, Caller, CheckpointId, FaultCode, JobId, Micros, Need, SnapshotId,
-    VmStatus, now_micros,
+    BackupId, BackupKind, BackupMode, BackupPhase, Caller, CheckpointId, FaultCode, JobId, Need, SnapshotId, VmStatus,
+    now_micros,
 };
 
 /// What the snapshot of a backup is called (oVirt's words, by which clients know it).
@@ -145,7 +145,6 @@ fn row(
     switch: &switching::Params,
 ) -> BackupRow {
     let now = now_micros();
-    let lease = Micros::try_from(engine.options.backup_lease.as_micros()).unwrap_or(Micros::MAX);
     BackupRow {
         id,
         project: found.row.project,
@@ -159,7 +158,7 @@ fn row(
         phase: BackupPhase::Initializing,
         consistent: false,
         reason: None,
-        lease_until: now.saturating_add(lease),
+        lease_until: now.saturating_add(super::lease(engine)),
         created_at: now,
         modified_at: now,
         ended_at: None,

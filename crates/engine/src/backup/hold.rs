@@ -102,7 +102,7 @@ async fn look(engine: &Inner, row: &BackupRow) -> Result<Option<String>, Fault> 
             .any(|row| !matches!(row.phase, TransferPhase::PausedUser | TransferPhase::PausedSystem)))
     };
     let now = now_micros();
-    let lease = Micros::try_from(engine.options.backup_lease.as_micros()).unwrap_or(Micros::MAX);
+    let lease = super::lease(engine);
     if engine.store.read(read).await? {
         let until = now.saturating_add(lease);
         if until.saturating_sub(row.lease_until) > lease / RENEW_PART {

@@ -115,6 +115,11 @@ fn id_of(job: JobId) -> BackupId {
     BackupId(job.0)
 }
 
+/// How long a client may do nothing, as rows have it.
+fn lease(engine: &Inner) -> Micros {
+    Micros::try_from(engine.options.backup_lease.as_micros()).unwrap_or(Micros::MAX)
+}
+
 /// The row of a backup whose job runs.
 async fn row_of(engine: &Inner, id: BackupId) -> Result<BackupRow, Fault> {
     let read = move |conn: &Conn| -> Result<_, Fault> { Ok(backup::get(conn, id)?) };

@@ -173,10 +173,7 @@ fn plan(
         Wanted::exclusive(Entity::Vm(vm), name),
         Wanted::exclusive(Entity::Snapshot(id), description),
     ];
-    for (disk, _) in &held {
-        let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
-        locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
-    }
+    locks.extend(disk_locks(tx, &held)?);
     for lock in &locks {
         crate::lock::expect_free(tx, lock.entity, &lock.name)?;
     }
@@ -222,8 +219,18 @@ fn removed(description: &str, vm: &str) -> Event {
     )
 }
 
+fn disk_locks(conn: &Conn, held: &[(DiskId, ImageId)]) -> Result<Vec<Wanted>, Fault> {
+    let lock = |(disk, _): &(DiskId, ImageId)| {
+        Ok(Wanted::exclusive(
+            Entity::Disk(*disk),
+            &crate::disk::alias(conn, *disk)?,
+        ))
+    };
+    held.iter().map(lock).collect()
+}
+
 fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
-    let alias = stillpoint_store::disk::get(conn, pair.disk)?.map_or_else(|| pair.disk.to_string(), |row| row.alias);
+    let alias = crate::disk::alias(conn, pair.disk)?;
     NewStep::new(
         "merge",
         format!("Merging snapshots ({} into {}) of disk {alias}", pair.top, pair.base),
@@ -332,10 +339,7 @@ pub(crate) fn enqueue_settling(
         return Ok(None);
     }
     let mut locks = vec![Wanted::exclusive(Entity::Vm(vm), &row.name)];
-    for (disk, _) in frozen {
-        let alias = stillpoint_store::disk::get(tx, *disk)?.map_or_else(|| disk.to_string(), |row| row.alias);
-        locks.push(Wanted::exclusive(Entity::Disk(*disk), &alias));
-    }
+    locks.extend(disk_locks(tx, frozen)?);
     let params = Params {
         vm: Some(vm),
         vm_name: row.name.clone(),

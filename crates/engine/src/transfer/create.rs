@@ -64,10 +64,7 @@ fn plan(
     command: &CreateTransfer,
     inactivity_s: u32,
 ) -> Result<TransferId, Fault> {
-    let found = match command.of {
-        TransferOf::Backup { backup, disk } => find_in_backup(engine, tx, who, command, (backup, disk))?,
-        TransferOf::Disk(_) | TransferOf::Image(_) => find(tx, who, command.of)?,
-    };
+    let found = find(engine, tx, who, command)?;
     let Found { disk, image, chain, .. } = &found;
     expect_whole(tx, disk, image)?;
     let upload = command.direction == TransferDirection::Upload;
@@ -196,11 +193,9 @@ fn fresh_image(of: &ImageRow) -> ImageRow {
     }
 }
 
-fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
-    let (disk, id) = match of {
-        TransferOf::Backup { backup, .. } => {
-            return Err(Fault::internal(format!("backup {backup} is looked for here")));
-        }
+fn find(engine: &Inner, tx: &Tx, who: &Caller, command: &CreateTransfer) -> Result<Found, Fault> {
+    let (disk, id) = match command.of {
+        TransferOf::Backup { backup, disk } => return find_in_backup(engine, tx, who, command, (backup, disk)),
         TransferOf::Disk(id) => {
             let row = access::named_disk(tx, who, id, Need::Operate)?;
             let image = row.image;
@@ -230,12 +225,11 @@ fn find(tx: &Tx, who: &Caller, of: TransferOf) -> Result<Found, Fault> {
             format!("The disk snapshot {id} does not exist."),
         )
     })?;
-    let dirty = None;
     Ok(Found {
         disk,
         image,
         chain,
-        dirty,
+        dirty: None,
     })
 }
 

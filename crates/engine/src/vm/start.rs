@@ -64,7 +64,7 @@ pub(crate) async fn submit(
         steps.push(NewStep::new("run", "Starting the virtual CPUs"));
         let mut locks = vec![Wanted::exclusive(Entity::Vm(id), &name)];
         for a in vm::attachments(tx, id)? {
-            let alias = stillpoint_store::disk::get(tx, a.disk)?.map_or_else(|| a.disk.to_string(), |row| row.alias);
+            let alias = crate::disk::alias(tx, a.disk)?;
             locks.push(Wanted::exclusive(Entity::Disk(a.disk), &alias));
         }
         let job = NewJob {
