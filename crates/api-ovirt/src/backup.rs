@@ -129,7 +129,7 @@ pub(crate) async fn one_disk(call: Call) -> Result<Answer, Refused> {
     let view = view(&call).await?;
     let found = view.disks.iter().find(|view| view.disk.id == disk);
     let found = found.ok_or_else(|| Refused::not_found(&disk.to_string()))?;
-    Ok(call.ok(&show_disk(&call, &view, found, &follow).await?))
+    Ok(call.ok(&show_disk(&call, &place(&call, &view), found, &follow).await?))
 }
 
 async fn view(call: &Call) -> Result<BackupView, Refused> {
@@ -141,22 +141,16 @@ fn place(call: &Call, view: &BackupView) -> String {
     format!("{}/vms/{}/backups/{}", call.base(), view.vm, view.id)
 }
 
-async fn show_disk(
-    call: &Call,
-    backup: &BackupView,
-    view: &BackupDiskView,
-    follow: &Follow,
-) -> Result<model::Disk, Refused> {
-    let mut disk = disk::show(call, &view.disk, follow).await?;
-    disk.head.href = Some(format!("{}/disks/{}", place(call, backup), view.disk.id));
+async fn show_disk(call: &Call, place: &str, view: &BackupDiskView, follow: &Follow) -> Result<model::Disk, Refused> {
+    let mut disk = disk::show_at(call, place, &view.disk, follow).await?;
     disk.backup_mode = Some(view.mode.to_string());
     Ok(disk)
 }
 
 async fn shown_disks(call: &Call, view: &BackupView, follow: &Follow) -> Result<Vec<model::Disk>, Refused> {
-    let mut shown = Vec::with_capacity(view.disks.len());
+    let (place, mut shown) = (place(call, view), Vec::with_capacity(view.disks.len()));
     for disk in &view.disks {
-        shown.push(show_disk(call, view, disk, follow).await?);
+        shown.push(show_disk(call, &place, disk, follow).await?);
     }
     Ok(shown)
 }

@@ -12,7 +12,7 @@ use crate::{
 use stillpoint_engine::{
     Fault,
     command::DeleteCheckpoint,
-    view::{CheckpointView, DiskView, Page},
+    view::{CheckpointView, Page},
 };
 use stillpoint_types::{CheckpointId, DiskId, VmId};
 use stillpoint_wire::{
@@ -92,7 +92,7 @@ pub(crate) async fn one_disk(call: Call) -> Result<Answer, Refused> {
     let view = view(&call).await?;
     let found = view.disks.iter().find(|view| view.id == disk);
     let found = found.ok_or_else(|| Refused::not_found(&disk.to_string()))?;
-    Ok(call.ok(&show_disk(&call, &view, found, &follow).await?))
+    Ok(call.ok(&disk::show_at(&call, &place(&call, &view), found, &follow).await?))
 }
 
 async fn view(call: &Call) -> Result<CheckpointView, Refused> {
@@ -104,21 +104,10 @@ fn place(call: &Call, view: &CheckpointView) -> String {
     format!("{}/vms/{}/checkpoints/{}", call.base(), view.vm, view.id)
 }
 
-async fn show_disk(
-    call: &Call,
-    checkpoint: &CheckpointView,
-    view: &DiskView,
-    follow: &Follow,
-) -> Result<model::Disk, Refused> {
-    let mut disk = disk::show(call, view, follow).await?;
-    disk.head.href = Some(format!("{}/disks/{}", place(call, checkpoint), view.id));
-    Ok(disk)
-}
-
 async fn shown_disks(call: &Call, view: &CheckpointView, follow: &Follow) -> Result<Vec<model::Disk>, Refused> {
-    let mut shown = Vec::with_capacity(view.disks.len());
+    let (place, mut shown) = (place(call, view), Vec::with_capacity(view.disks.len()));
     for disk in &view.disks {
-        shown.push(show_disk(call, view, disk, follow).await?);
+        shown.push(disk::show_at(call, &place, disk, follow).await?);
     }
     Ok(shown)
 }

@@ -260,6 +260,18 @@ pub(crate) async fn show(call: &Call, view: &DiskView, follow: &Follow) -> Resul
     Ok(disk)
 }
 
+/// The same below `place`, as part of what lies there.
+pub(crate) async fn show_at(
+    call: &Call,
+    place: &str,
+    view: &DiskView,
+    follow: &Follow,
+) -> Result<model::Disk, Refused> {
+    let mut disk = show(call, view, follow).await?;
+    disk.head.href = Some(format!("{place}/disks/{}", view.id));
+    Ok(disk)
+}
+
 fn status(view: &DiskView) -> &'static str {
     match (&view.illegal, &view.holder) {
         (_, Some(_)) => "locked",
