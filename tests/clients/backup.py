@@ -6,42 +6,23 @@ moment, which the chain of files has to equal.
 
 Usage: backup.py DIRECTORY VM. Writes DIRECTORY/POINT-DISK.qcow2 and .raw and prints a JSON list of points, each a list
 of the chain files of its disks, in device order.
-Environment: STILLPOINT_URL, STILLPOINT_USER, STILLPOINT_PASSWORD, STILLPOINT_CA (a file, for https).
+Environment: as in common.py.
 """
 
 import json
-import os
 import subprocess
 import sys
-import time
 
-import ovirtsdk4 as sdk
+from common import CA, begin_transfer, connect, eventually, finish_transfer, wait_gone
 from ovirt_imageio import client
 from ovirtsdk4 import types
 
-os.environ["no_proxy"] = "*"  # the daemon is on loopback
-LONG = 180  # seconds; every wait has an end
-DIRECTORY, VM, CA = sys.argv[1], sys.argv[2], os.environ.get("STILLPOINT_CA")
+DIRECTORY, VM = sys.argv[1:]
 
-connection = sdk.Connection(
-    url=os.environ["STILLPOINT_URL"].rstrip("/") + "/ovirt-engine/api",
-    username=os.environ["STILLPOINT_USER"],
-    password=os.environ["STILLPOINT_PASSWORD"],
-    timeout=LONG,
-    ca_file=CA,
-)
+connection = connect()
 system = connection.system_service()
-transfers = system.image_transfers_service()
 vm = system.vms_service().vm_service(VM)
 backups = vm.backups_service()
-
-
-def eventually(what, look):
-    end = time.monotonic() + LONG
-    while not (seen := look()):
-        assert time.monotonic() < end, f"waited {LONG} s for {what}"
-        time.sleep(0.05)
-    return seen
 
 
 def phase(service, wanted):
@@ -51,20 +32,6 @@ def phase(service, wanted):
         return now if now.phase == wanted else None
 
     return eventually(wanted, look)
-
-
-def begin_transfer(backup, disk):
-    made = transfers.add(
-        types.ImageTransfer(
-            backup=types.Backup(id=backup.id),
-            disk=types.Disk(id=disk),
-            direction=types.ImageTransferDirection.DOWNLOAD,
-            format=types.DiskFormat.RAW,
-        )
-    )
-    service = transfers.image_transfer_service(made.id)
-    up = types.ImageTransferPhase.TRANSFERRING
-    return service, eventually("the transfer", lambda: (now := service.get()).phase == up and now)
 
 
 def back_up(point, disks, checkpoint, before, **query):
@@ -79,16 +46,20 @@ def back_up(point, disks, checkpoint, before, **query):
     for index, disk in enumerate(disks):
         wanted = types.DiskBackupMode.INCREMENTAL if checkpoint else types.DiskBackupMode.FULL
         assert modes[disk] == wanted, modes
-        transfer_service, transfer = begin_transfer(started, disk)
+        transfer_service, transfer = begin_transfer(
+            connection,
+            backup=types.Backup(id=started.id),
+            disk=types.Disk(id=disk),
+            direction=types.ImageTransferDirection.DOWNLOAD,
+            format=types.DiskFormat.RAW,
+        )
         file, whole = (f"{DIRECTORY}/{point}-{index}.{form}" for form in ("qcow2", "raw"))
         backing = {"backing_file": before[index], "backing_format": "qcow2"} if checkpoint else {}
         client.download(transfer.transfer_url, file, CA, incremental=bool(checkpoint), **backing)
         # One ticket: what changed, and the whole disk.
         client.download(transfer.transfer_url, whole, CA, fmt="raw")
         subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", file, whole], check=True)
-        transfer_service.finalize()
-        done = types.ImageTransferPhase.FINISHED_SUCCESS
-        eventually("the transfer's end", lambda s=transfer_service: s.get().phase == done)
+        finish_transfer(transfer_service)
         files.append(file)
     service.finalize()
     phase(service, types.BackupPhase.SUCCEEDED)
@@ -111,17 +82,7 @@ checkpoint, files = back_up(2, disks, checkpoint, files, use_active=True)
 points.append(files)
 
 service.remove()
-
-
-def is_gone():
-    try:
-        service.get()
-    except sdk.NotFoundError:
-        return True
-    return False
-
-
-eventually("the snapshot's end", is_gone)
+wait_gone(service)
 checkpoint, files = back_up(3, disks, checkpoint, files)
 points.append(files)
 print(json.dumps(points))

@@ -1,7 +1,6 @@
 """The unmodified oVirt SDK for Python, 4.6.3, against a running daemon with a real guest.
 
-Environment: STILLPOINT_URL (of the daemon, without /ovirt-engine/api), STILLPOINT_USER, STILLPOINT_PASSWORD,
-STILLPOINT_CA (a file, for https), STILLPOINT_CMDLINE (kernel options of the demo guest, whose vmlinuz and
+Environment: as in common.py; also STILLPOINT_CMDLINE (kernel options of the demo guest, whose vmlinuz and
 initramfs.img lie in the daemon's boot folder), STILLPOINT_CONSOLES (folder of the guests' consoles, optional).
 
 Prints "ok NAME" per check and the count at the end; the first thing that does not hold ends it with a trace.
@@ -11,17 +10,15 @@ import contextlib
 import glob
 import os
 import ssl
-import time
 import urllib.parse
 import urllib.request
 import uuid
 
 import ovirtsdk4 as sdk
+from common import CA, LONG, URL, connect, eventually, wait_gone
 from ovirtsdk4 import types
 from ovirtsdk4.http import Request
 
-os.environ["no_proxy"] = "*"  # the daemon is on loopback
-LONG = 180  # seconds; every wait has an end
 BLANK = "00000000-0000-0000-0000-000000000000"
 GIB = 1 << 30
 PASSED = []
@@ -32,15 +29,6 @@ def check(name):
     yield
     PASSED.append(name)
     print(f"ok {name}", flush=True)
-
-
-def eventually(what, look):
-    """Asks until the answer is true, and returns it."""
-    end = time.monotonic() + LONG
-    while not (seen := look()):
-        assert time.monotonic() < end, f"waited {LONG} s for {what}"
-        time.sleep(0.1)
-    return seen
 
 
 @contextlib.contextmanager
@@ -56,36 +44,14 @@ def refused(*codes, kind=sdk.Error):
     raise AssertionError(f"was accepted, expected {codes}")
 
 
-def connect(**changed):
-    options = {
-        "url": os.environ["STILLPOINT_URL"].rstrip("/") + "/ovirt-engine/api",
-        "username": os.environ["STILLPOINT_USER"],
-        "password": os.environ["STILLPOINT_PASSWORD"],
-        "timeout": LONG,
-    }
-    if os.environ.get("STILLPOINT_CA"):
-        options["ca_file"] = os.environ["STILLPOINT_CA"]
-    return sdk.Connection(**{**options, **changed})
-
-
-def wait_gone(service):
-    def is_gone():
-        try:
-            service.get()
-        except sdk.NotFoundError:
-            return True
-
-    eventually("it to be gone", is_gone)
-
-
 def end_token(token):
     """Logs a token out behind the back of the connection that uses it."""
-    trust = ssl.create_default_context(cafile=os.environ.get("STILLPOINT_CA"))
+    trust = ssl.create_default_context(cafile=CA)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
     )
     form = urllib.parse.urlencode({"token": token, "scope": "ovirt-app-api"}).encode()
-    url = os.environ["STILLPOINT_URL"].rstrip("/") + "/ovirt-engine/services/sso-logout"
+    url = f"{URL}/ovirt-engine/services/sso-logout"
     with opener.open(url, form, timeout=LONG) as answer:
         assert answer.status == 200
 

@@ -1,58 +1,22 @@
 """The unmodified oVirt SDK 4.6.3 and the unmodified imageio client 2.5.1 move a disk into a running daemon and out again.
 
 Usage: transfers.py DIRECTORY, which holds source.qcow2 (64 MiB). Writes out.qcow2 and again.qcow2 there.
-Environment: STILLPOINT_URL, STILLPOINT_USER, STILLPOINT_PASSWORD, STILLPOINT_CA (a file, for https).
+Environment: as in common.py.
 """
 
-import os
 import sys
-import time
 
-import ovirtsdk4 as sdk
+from common import CA, URL, begin_transfer, connect, eventually, finish_transfer
 from ovirt_imageio import client
 from ovirtsdk4 import types
 
-os.environ["no_proxy"] = "*"  # the daemon is on loopback
-LONG = 180  # seconds; every wait has an end
 SIZE, DATA = 64 << 20, 3 << 20  # bytes of the disk, and of what is not zero in it
-DIRECTORY, CA = sys.argv[1], os.environ.get("STILLPOINT_CA")
+DIRECTORY = sys.argv[1]
 
-
-def eventually(what, look):
-    end = time.monotonic() + LONG
-    while not (seen := look()):
-        assert time.monotonic() < end, f"waited {LONG} s for {what}"
-        time.sleep(0.05)
-    return seen
-
-
-connection = sdk.Connection(
-    url=os.environ["STILLPOINT_URL"].rstrip("/") + "/ovirt-engine/api",
-    username=os.environ["STILLPOINT_USER"],
-    password=os.environ["STILLPOINT_PASSWORD"],
-    timeout=LONG,
-    ca_file=CA,
-)
+connection = connect()
 system = connection.system_service()
-disks, transfers = system.disks_service(), system.image_transfers_service()
+disks = system.disks_service()
 domain = next(d for d in system.storage_domains_service().list() if d.type == types.StorageDomainType.DATA)
-
-
-def begin(**of):
-    transfer = transfers.add(types.ImageTransfer(**of))
-    service = transfers.image_transfer_service(transfer.id)
-
-    def is_up():
-        now = service.get()
-        assert now.phase in (types.ImageTransferPhase.INITIALIZING, types.ImageTransferPhase.TRANSFERRING), now.phase
-        return now if now.phase == types.ImageTransferPhase.TRANSFERRING else None
-
-    return service, eventually("the transfer to begin", is_up)
-
-
-def finish(service):
-    service.finalize()
-    eventually("the transfer to end", lambda: service.get().phase == types.ImageTransferPhase.FINISHED_SUCCESS)
 
 
 def status(disk):
@@ -60,14 +24,15 @@ def status(disk):
 
 
 def download(name, disk):
-    service, transfer = begin(
+    service, transfer = begin_transfer(
+        connection,
         disk=types.Disk(id=disk.id), direction=types.ImageTransferDirection.DOWNLOAD, format=types.DiskFormat.RAW
     )
     assert status(disk) == types.DiskStatus.LOCKED
     client.download(transfer.transfer_url, f"{DIRECTORY}/{name}", CA)
     # The client reads what is not zero, and no more.
     assert DATA <= service.get().transferred < SIZE, service.get().transferred
-    finish(service)
+    finish_transfer(service)
     assert status(disk) == types.DiskStatus.OK
 
 
@@ -82,17 +47,19 @@ for format in (types.DiskFormat.COW, types.DiskFormat.RAW):
         )
     )
     eventually("the disk", lambda: status(disk) == types.DiskStatus.OK)
-    service, transfer = begin(
+    service, transfer = begin_transfer(
+        connection,
         disk=types.Disk(id=disk.id), direction=types.ImageTransferDirection.UPLOAD, format=types.DiskFormat.RAW
     )
-    assert transfer.transfer_url.startswith(os.environ["STILLPOINT_URL"]), transfer.transfer_url
+    assert transfer.transfer_url.startswith(URL), transfer.transfer_url
     client.upload(f"{DIRECTORY}/source.qcow2", transfer.transfer_url, CA)
-    finish(service)
+    finish_transfer(service)
     eventually("the disk after its upload", lambda: status(disk) == types.DiskStatus.OK)
     download(f"{format.value}.qcow2", disk)
     print(f"ok {format.value}: uploaded and downloaded")
 
-service, transfer = begin(
+service, transfer = begin_transfer(
+    connection,
     disk=types.Disk(id=disk.id), direction=types.ImageTransferDirection.DOWNLOAD, format=types.DiskFormat.RAW
 )
 with client.ImageioClient(transfer.transfer_url, CA) as open_client:

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use stillpoint_testkit::Daemon;
+use stillpoint_testkit::{Daemon, Password};
 
 /// The Python that has the clients of `scripts/make-venv`.
 #[must_use]
@@ -31,4 +31,22 @@ pub fn fetch_ca(daemon: &Daemon) -> Result<PathBuf> {
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     fs::write(&file, &done.stdout)?;
     Ok(file)
+}
+
+/// A script of `tests/clients`, told where the daemon is and how its administrator logs in.
+///
+/// # Errors
+/// When the password or the CA certificate is not to be had.
+pub fn script(daemon: &Daemon, name: &str) -> Result<Command> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name);
+    let mut command = Command::new(python());
+    // Without compiled files beside the sources.
+    command.arg("-B").arg(script);
+    command.env("STILLPOINT_URL", daemon.url());
+    command.env("STILLPOINT_USER", "admin@internal");
+    command.env("STILLPOINT_PASSWORD", Password::of("admin")?.0);
+    if daemon.url().starts_with("https:") {
+        command.env("STILLPOINT_CA", fetch_ca(daemon)?);
+    }
+    Ok(command)
 }

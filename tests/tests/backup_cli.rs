@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use stillpoint_system_tests::{Proxy, Weather, tool};
-use stillpoint_testkit::{Api, Daemon, Guest, Password, VmSpec, eventually, free_port, records::Checker};
+use stillpoint_testkit::{Api, Console, Daemon, Guest, Password, VmSpec, eventually, free_port, records::Checker};
 
 const LONG: Duration = Duration::from_secs(180);
 const DISK_BYTES: u64 = 32 << 20;
@@ -69,6 +69,18 @@ impl Rig {
             disks: disks.collect(),
             id,
         }
+    }
+
+    /// A VM that runs, and whose guest writes records on both disks.
+    fn make_writing_vm(&self, name: &str) -> (Vm, Console) {
+        let guest = Guest::build().unwrap();
+        guest.install(self.daemon.data_dir()).unwrap();
+        let spec = VmSpec::new(name).cmdline(&guest.cmdline("sp.pause=500").unwrap());
+        let vm = self.make_vm(name, &spec, 2);
+        self.api.start(&vm.id).unwrap();
+        let console = self.daemon.console(&vm.id);
+        console.wait_record(200, LONG).unwrap();
+        (vm, console)
     }
 
     /// A VM that is down, its disks filled with patterns.
@@ -190,13 +202,7 @@ fn disks_of(dir: &Value) -> Vec<PathBuf> {
 #[test]
 fn a_guest_goes_on_in_a_vm_restored_from_its_disks_at_rest() {
     let rig = Rig::start();
-    let guest = Guest::build().unwrap();
-    guest.install(rig.daemon.data_dir()).unwrap();
-    let spec = VmSpec::new("db1").cmdline(&guest.cmdline("sp.pause=500").unwrap());
-    let vm = rig.make_vm("db1", &spec, 2);
-    rig.api.start(&vm.id).unwrap();
-    let console = rig.daemon.console(&vm.id);
-    console.wait_record(200, LONG).unwrap();
+    let (vm, console) = rig.make_writing_vm("db1");
     rig.api.stop(&vm.id).unwrap();
     let durable = console.last_record();
 
@@ -428,13 +434,7 @@ fn hash(file: &Path) -> String {
 #[test]
 fn a_full_and_two_incremental_points_of_a_writing_guest_are_restored_byte_for_byte() {
     let rig = Rig::start();
-    let guest = Guest::build().unwrap();
-    guest.install(rig.daemon.data_dir()).unwrap();
-    let spec = VmSpec::new("db1").cmdline(&guest.cmdline("sp.pause=500").unwrap());
-    let vm = rig.make_vm("db1", &spec, 2);
-    rig.api.start(&vm.id).unwrap();
-    let console = rig.daemon.console(&vm.id);
-    console.wait_record(200, LONG).unwrap();
+    let (vm, console) = rig.make_writing_vm("db1");
     let points = rig.points();
     let points = points.to_str().unwrap();
 

@@ -3,9 +3,9 @@
 //! The steps are in `tests/clients/backup.py`, which compares each file with the whole disk of its moment. Here the guest's
 //! own records tell that each moment is one, over all disks, and holds what the guest knew to be durable.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::time::Duration;
 use stillpoint_system_tests::sdk;
-use stillpoint_testkit::{Daemon, Guest, Password, VmSpec, records::Checker};
+use stillpoint_testkit::{Daemon, Guest, VmSpec, records::Checker};
 
 const LONG: Duration = Duration::from_secs(180);
 
@@ -25,14 +25,8 @@ fn a_writing_guest_is_backed_up_in_full_and_by_changes_by_the_unmodified_clients
     let console = daemon.console(&vm);
     console.wait_record(200, LONG).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/backup.py");
-    let mut command = Command::new(sdk::python());
-    command.arg("-B").arg(script).arg(folder.path()).arg(&vm);
-    command
-        .env("STILLPOINT_URL", daemon.url())
-        .env("STILLPOINT_USER", "admin@internal");
-    command.env("STILLPOINT_PASSWORD", Password::of("admin").unwrap().0);
-    let done = command.output().unwrap();
+    let mut command = sdk::script(&daemon, "backup.py").unwrap();
+    let done = command.arg(folder.path()).arg(&vm).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{said}");
     console.fail_on_trouble().unwrap();

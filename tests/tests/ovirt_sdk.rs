@@ -3,32 +3,20 @@
 //! The checks are in `tests/clients/ovirt_sdk_core.py`; `STILLPOINT_TEST_PYTHON` names a Python that has the SDK
 //! (`./test` makes one; `scripts/make-venv target/venv` does it by hand).
 
-use std::path::Path;
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use stillpoint_system_tests::sdk;
-use stillpoint_testkit::{Daemon, Guest, Password};
+use stillpoint_testkit::{Daemon, Guest};
 
 fn run(arguments: &[&str]) -> Result<()> {
     let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;
     let guest = Guest::build()?;
     guest.install(daemon.data_dir())?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/ovirt_sdk_core.py");
-    let mut command = Command::new(sdk::python());
-    command.arg("-B").arg(script);
-    command
-        .env("STILLPOINT_URL", daemon.url())
-        .env("STILLPOINT_USER", "admin@internal");
-    command.env("STILLPOINT_PASSWORD", Password::of("admin")?.0);
+    let mut command = sdk::script(&daemon, "ovirt_sdk_core.py")?;
     command.env(
         "STILLPOINT_CMDLINE",
         guest.cmdline("sp.disks=2 sp.pause=2000 sp.memory=64")?,
     );
     command.env("STILLPOINT_CONSOLES", daemon.data_dir().join("run/vm"));
-    if daemon.url().starts_with("https:") {
-        command.env("STILLPOINT_CA", sdk::fetch_ca(&daemon)?);
-    }
     let done = command
         .output()
         .context("running Python; scripts/make-venv target/venv makes it")?;

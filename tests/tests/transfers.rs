@@ -3,9 +3,8 @@
 //! The steps are in `tests/clients/transfers.py`; the bytes are judged here, by `qemu-img compare`.
 
 use anyhow::{Result, ensure};
-use std::{path::Path, process::Command};
 use stillpoint_system_tests::{sdk, tool};
-use stillpoint_testkit::{Daemon, Password};
+use stillpoint_testkit::Daemon;
 
 fn run(arguments: &[&str]) -> Result<()> {
     let daemon = Daemon::builder().args(arguments.iter().copied()).start()?;
@@ -19,17 +18,7 @@ fn run(arguments: &[&str]) -> Result<()> {
             &["-f", "qcow2", "-c", &format!("write -P {pattern} {at} 1M"), &source],
         )?;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
-    let mut command = Command::new(sdk::python());
-    command.arg("-B").arg(script).arg(folder.path());
-    command
-        .env("STILLPOINT_URL", daemon.url())
-        .env("STILLPOINT_USER", "admin@internal");
-    command.env("STILLPOINT_PASSWORD", Password::of("admin")?.0);
-    if daemon.url().starts_with("https:") {
-        command.env("STILLPOINT_CA", sdk::fetch_ca(&daemon)?);
-    }
-    let done = command.output()?;
+    let done = sdk::script(&daemon, "transfers.py")?.arg(folder.path()).output()?;
     let said = [done.stdout, done.stderr].concat();
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&said));
     for name in ["cow.qcow2", "raw.qcow2"] {
