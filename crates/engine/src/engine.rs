@@ -1,20 +1,14 @@
-//! The core's front door: every view and every command, for every dialect.
+//! The core's front door, for every dialect: its [`views`] and its [`commands`].
+
+mod commands;
+mod views;
 
 use crate::{
-    command::{
-        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer,
-        CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, FinalizeBackup, Origin, RemoveNic,
-        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
-    },
     fault::Fault,
     journal::{self, executor::Journal},
     ports::{Chain, DataPlane, Hypervisor, ImageRef, Images, MemoryRef},
-    reconcile, snapshot,
-    view::{
-        AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, House,
-        JobView, Page, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
-    },
-    vm,
+    reconcile,
+    view::House,
 };
 use std::{
     collections::HashSet,
@@ -24,14 +18,15 @@ use std::{
 };
 use stillpoint_store::{Store, disk::DomainRow, image::ImageRow};
 use stillpoint_types::{
-    BackupId, Caller, CheckpointId, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId,
-    NicId, SnapshotId, TransferId, VmId, now_micros,
+    Caller, DiskId, DomainId, FaultCode, ImageFormat, ImageId, JobId, JobState, MemoryId, VmId, now_micros,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a process whose monitor closed may take to end before its job waits for it.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a command waits for what passes by itself: less than any client waits for its answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -188,6 +183,30 @@ impl Inner {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
+    /// Begins a command, and again each time a job has ended for as long as what stands in its way passes by itself.
+    async fn patiently<T, F>(&self, begin: impl Fn() -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut ended = self.journal.watch();
+        loop {
+            ended.mark_unchanged();
+            match begin().await {
+                Err(fault) if fault.is_passing() => {
+                    let again = tokio::select! {
+                        changed = tokio::time::timeout_at(deadline, ended.changed()) => matches!(changed, Ok(Ok(()))),
+                        () = self.stopping.cancelled() => false,
+                    };
+                    if !again {
+                        return Err(fault);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// After a lost connection: waits for the end of the process, within a deadline.
     pub(crate) async fn hypervisor_gone(&self, id: VmId) -> Result<(), journal::StepError> {
         // Subscribed before the first look, so that an end in between is not missed.
@@ -340,348 +359,5 @@ impl Engine {
     #[must_use]
     pub fn now(&self) -> i64 {
         now_micros()
-    }
-}
-
-/// Views: what a caller may see, read in one transaction each.
-///
-/// # Errors
-/// `NotFound` for what is not there or not visible; `Internal` for the store's own faults.
-impl Engine {
-    /// A page of the VMs, by name.
-    pub async fn vms(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<VmView>, Fault> {
-        vm::view::page(&self.inner, who, filter, page).await
-    }
-
-    /// One VM.
-    pub async fn vm(&self, who: &Caller, vm: VmId) -> Result<VmView, Fault> {
-        vm::view::get(&self.inner, who, vm).await
-    }
-
-    /// How many VMs there are, and how many have a process.
-    pub async fn vm_counts(&self, who: &Caller) -> Result<(u64, u64), Fault> {
-        vm::view::counts(&self.inner, who).await
-    }
-
-    /// The disks of a VM, in device order.
-    pub async fn attachments(&self, who: &Caller, vm: VmId) -> Result<Vec<AttachmentView>, Fault> {
-        crate::disk::view::attachments(&self.inner, who, vm).await
-    }
-
-    /// One disk of a VM.
-    pub async fn attachment(&self, who: &Caller, vm: VmId, disk: DiskId) -> Result<AttachmentView, Fault> {
-        crate::disk::view::attachment(&self.inner, who, vm, disk).await
-    }
-
-    /// A page of the disks, by alias.
-    pub async fn disks(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<DiskView>, Fault> {
-        crate::disk::view::page(&self.inner, who, filter, page).await
-    }
-
-    /// One disk.
-    pub async fn disk(&self, who: &Caller, disk: DiskId) -> Result<DiskView, Fault> {
-        crate::disk::view::get(&self.inner, who, disk).await
-    }
-
-    /// The snapshots of a VM, oldest first, the active one last.
-    pub async fn snapshots(&self, who: &Caller, vm: VmId) -> Result<Vec<SnapshotView>, Fault> {
-        snapshot::view::of_vm(&self.inner, who, vm).await
-    }
-
-    /// One snapshot.
-    pub async fn snapshot(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<SnapshotView, Fault> {
-        snapshot::view::get(&self.inner, who, vm, snapshot).await
-    }
-
-    /// The disks that a snapshot holds; for the active one the disks as they are.
-    pub async fn snapshot_disks(
-        &self,
-        who: &Caller,
-        vm: VmId,
-        snapshot: SnapshotId,
-    ) -> Result<Vec<SnapshotDiskView>, Fault> {
-        snapshot::view::disks(&self.inner, who, vm, snapshot).await
-    }
-
-    /// The images of a disk, oldest first.
-    pub async fn disk_snapshots(
-        &self,
-        who: &Caller,
-        disk: DiskId,
-        include_active: bool,
-    ) -> Result<Vec<DiskSnapshotView>, Fault> {
-        crate::disk::view::images(&self.inner, who, disk, include_active).await
-    }
-
-    /// A page of the images of a storage domain, by id.
-    pub async fn domain_disk_snapshots(
-        &self,
-        who: &Caller,
-        domain: DomainId,
-        include_active: bool,
-        page: &Page,
-    ) -> Result<Vec<DiskSnapshotView>, Fault> {
-        crate::disk::view::images_of_domain(&self.inner, who, domain, include_active, page).await
-    }
-
-    /// The storage domains.
-    pub async fn domains(&self, who: &Caller) -> Result<Vec<DomainView>, Fault> {
-        crate::disk::view::domains(&self.inner, who).await
-    }
-
-    /// One storage domain.
-    pub async fn domain(&self, who: &Caller, domain: DomainId) -> Result<DomainView, Fault> {
-        crate::disk::view::domain(&self.inner, who, domain).await
-    }
-
-    /// A page of the disks of a storage domain, by alias.
-    pub async fn domain_disks(&self, who: &Caller, domain: DomainId, page: &Page) -> Result<Vec<DiskView>, Fault> {
-        crate::disk::view::page_of_domain(&self.inner, who, domain, page).await
-    }
-
-    /// Image files in a storage domain that belong to no disk.
-    pub async fn unregistered(&self, who: &Caller, domain: DomainId) -> Result<Vec<UnregisteredView>, Fault> {
-        crate::disk::adopt::unregistered(&self.inner, who, domain).await
-    }
-
-    /// A page of the jobs, newest first.
-    pub async fn jobs(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<JobView>, Fault> {
-        crate::job::jobs(&self.inner, who, filter, page).await
-    }
-
-    /// One job.
-    pub async fn job(&self, who: &Caller, job: JobId) -> Result<JobView, Fault> {
-        crate::job::job(&self.inner, who, job).await
-    }
-
-    /// The steps of a job.
-    pub async fn steps(&self, who: &Caller, job: JobId) -> Result<Vec<StepView>, Fault> {
-        crate::job::steps(&self.inner, who, job).await
-    }
-
-    /// A page of the image transfers, newest first.
-    pub async fn transfers(&self, who: &Caller, page: &Page) -> Result<Vec<TransferView>, Fault> {
-        crate::transfer::view::page(&self.inner, who, page).await
-    }
-
-    /// One image transfer.
-    pub async fn transfer(&self, who: &Caller, transfer: TransferId) -> Result<TransferView, Fault> {
-        crate::transfer::view::get(&self.inner, who, transfer).await
-    }
-
-    /// The backups of a VM, oldest first; those that ended stay for a while.
-    pub async fn backups(&self, who: &Caller, vm: VmId) -> Result<Vec<BackupView>, Fault> {
-        crate::backup::view::of_vm(&self.inner, who, vm).await
-    }
-
-    /// One backup.
-    pub async fn backup(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupView, Fault> {
-        crate::backup::view::get(&self.inner, who, vm, backup).await
-    }
-
-    /// The checkpoints of a VM, oldest first.
-    pub async fn checkpoints(&self, who: &Caller, vm: VmId) -> Result<Vec<CheckpointView>, Fault> {
-        crate::checkpoint::view::of_vm(&self.inner, who, vm).await
-    }
-
-    /// One checkpoint.
-    pub async fn checkpoint(&self, who: &Caller, vm: VmId, checkpoint: CheckpointId) -> Result<CheckpointView, Fault> {
-        crate::checkpoint::view::get(&self.inner, who, vm, checkpoint).await
-    }
-
-    /// A page of the events, newest first.
-    pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
-        crate::job::events(&self.inner, who, filter, page).await
-    }
-
-    /// One event.
-    pub async fn event(&self, who: &Caller, index: i64) -> Result<EventView, Fault> {
-        crate::job::event(&self.inner, who, index).await
-    }
-}
-
-/// Commands: validated and begun when they return; a job, if there is one, goes on.
-///
-/// # Errors
-/// The fault of the first check that fails; nothing has been changed then.
-impl Engine {
-    /// Makes a VM from the Blank template.
-    pub async fn create_vm(&self, who: &Caller, origin: &Origin, command: CreateVm) -> Result<Accepted<VmId>, Fault> {
-        vm::configure::create(&self.inner, who, origin, command).await
-    }
-
-    /// Changes a VM.
-    pub async fn update_vm(&self, who: &Caller, origin: &Origin, command: UpdateVm) -> Result<Accepted<VmId>, Fault> {
-        vm::configure::update(&self.inner, who, origin, command).await
-    }
-
-    /// Removes a VM that is down, with its snapshots.
-    pub async fn delete_vm(&self, who: &Caller, origin: &Origin, command: DeleteVm) -> Result<Accepted<VmId>, Fault> {
-        vm::configure::delete(&self.inner, who, origin, command).await
-    }
-
-    /// Adds a network interface.
-    pub async fn add_nic(&self, who: &Caller, origin: &Origin, command: AddNic) -> Result<Accepted<NicId>, Fault> {
-        vm::configure::add_nic(&self.inner, who, origin, command).await
-    }
-
-    /// Removes a network interface.
-    pub async fn remove_nic(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: RemoveNic,
-    ) -> Result<Accepted<NicId>, Fault> {
-        vm::configure::remove_nic(&self.inner, who, origin, command).await
-    }
-
-    /// Starts or resumes a VM.
-    pub async fn start_vm(&self, who: &Caller, origin: &Origin, command: StartVm) -> Result<Accepted<VmId>, Fault> {
-        vm::start::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Ends a VM's process at once.
-    pub async fn stop_vm(&self, who: &Caller, origin: &Origin, command: StopVm) -> Result<Accepted<VmId>, Fault> {
-        vm::stop::stop(&self.inner, who, origin, command).await
-    }
-
-    /// Asks the guest to shut down.
-    pub async fn shutdown_vm(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: ShutdownVm,
-    ) -> Result<Accepted<VmId>, Fault> {
-        vm::stop::shutdown(&self.inner, who, origin, command).await
-    }
-
-    /// Makes a disk.
-    pub async fn create_disk(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: CreateDisk,
-    ) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::create::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Adopts an image file as a disk.
-    pub async fn adopt_disk(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: AdoptDisk,
-    ) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::adopt::adopt(&self.inner, who, origin, command).await
-    }
-
-    /// Changes a disk's texts.
-    pub async fn update_disk(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: UpdateDisk,
-    ) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::attach::update_disk(&self.inner, who, origin, command).await
-    }
-
-    /// Removes a disk that no VM and no snapshot has.
-    pub async fn delete_disk(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: DeleteDisk,
-    ) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::delete::delete(&self.inner, who, origin, command).await
-    }
-
-    /// Attaches a disk to a VM that is down.
-    pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::attach::attach(&self.inner, who, origin, command).await
-    }
-
-    /// Changes an attachment.
-    pub async fn update_attachment(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: UpdateAttachment,
-    ) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::attach::update(&self.inner, who, origin, command).await
-    }
-
-    /// Detaches a disk from a VM that is down.
-    pub async fn detach(&self, who: &Caller, origin: &Origin, command: Detach) -> Result<Accepted<DiskId>, Fault> {
-        crate::disk::attach::detach(&self.inner, who, origin, command).await
-    }
-
-    /// Takes a snapshot.
-    pub async fn create_snapshot(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: CreateSnapshot,
-    ) -> Result<Accepted<SnapshotId>, Fault> {
-        snapshot::create::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Removes a snapshot.
-    pub async fn delete_snapshot(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: DeleteSnapshot,
-    ) -> Result<Accepted<SnapshotId>, Fault> {
-        snapshot::delete::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Brings a VM back to a snapshot.
-    pub async fn restore_snapshot(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: RestoreSnapshot,
-    ) -> Result<Accepted<SnapshotId>, Fault> {
-        snapshot::restore::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Begins an image transfer.
-    pub async fn create_transfer(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: CreateTransfer,
-    ) -> Result<Accepted<TransferId>, Fault> {
-        crate::transfer::create::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Does something to an image transfer.
-    pub async fn control_transfer(&self, who: &Caller, origin: &Origin, command: ControlTransfer) -> Result<(), Fault> {
-        crate::transfer::control::act(&self.inner, who, origin, command).await
-    }
-
-    /// Begins a backup. Its job lasts as long as the backup does, so none is in the answer.
-    pub async fn backup_create(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: CreateBackup,
-    ) -> Result<Accepted<BackupId>, Fault> {
-        crate::backup::create::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Ends a backup. One that is ending or has ended well stays as it is.
-    pub async fn backup_finalize(&self, who: &Caller, origin: &Origin, command: FinalizeBackup) -> Result<(), Fault> {
-        crate::backup::finalize::submit(&self.inner, who, origin, command).await
-    }
-
-    /// Removes a checkpoint.
-    pub async fn checkpoint_delete(
-        &self,
-        who: &Caller,
-        origin: &Origin,
-        command: DeleteCheckpoint,
-    ) -> Result<(), Fault> {
-        crate::checkpoint::delete::submit(&self.inner, who, origin, command).await
     }
 }

@@ -18,6 +18,9 @@ pub struct Fault {
     pub text: String,
     /// The causes, for the log only.
     private: Option<String>,
+    /// What stands in the way is work of the daemon's own, which nobody asked for: it passes by itself.
+    #[serde(skip)]
+    passing: bool,
 }
 
 impl Fault {
@@ -27,6 +30,7 @@ impl Fault {
             code,
             text: text.to_string(),
             private: None,
+            passing: false,
         }
     }
 
@@ -41,7 +45,18 @@ impl Fault {
             code: FaultCode::Internal,
             text: "Internal error; the daemon's log has the cause under this correlation id".into(),
             private: Some(cause.to_string()),
+            passing: false,
         }
+    }
+
+    /// Says that what stands in the way passes by itself, so that a command waits for it instead of being refused.
+    pub(crate) fn passing(self) -> Self {
+        Self { passing: true, ..self }
+    }
+
+    /// Whether it is worth while to wait.
+    pub(crate) const fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// Attaches a cause that only the log may have.
@@ -77,6 +92,7 @@ impl From<DriverError> for Fault {
             code,
             text: error.to_string(),
             private: Some(error.chain()),
+            passing: false,
         }
     }
 }

@@ -18,7 +18,8 @@
 //! be started, stopped and snapshotted, and what would touch what it reads is refused by
 //! [`crate::backup::expect_none`]. Those of kind `live` and `cold` keep the VM until they end.
 //!
-//! A refused request is told what holds the entity and since when.
+//! A refused request is told what holds the entity and since when. Merges of hidden images are the daemon's own work, of
+//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused.
 
 use crate::{fault::Fault, view::Holder};
 use stillpoint_store::{
@@ -135,7 +136,7 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
         );
         return Fault::new(code, text);
     }
-    Fault::new(
+    let fault = Fault::new(
         code,
         format!(
             "Cannot do this now: {kind} {name} is locked by job {} ({}), which runs since {}. Try again when it has \
@@ -144,7 +145,12 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
             held.what,
             moment(held.since)
         ),
-    )
+    );
+    if held.job_kind == crate::snapshot::delete::KIND_MERGE {
+        fault.passing()
+    } else {
+        fault
+    }
 }
 
 /// An instant for people.

@@ -1,0 +1,219 @@
+//! Every command, for every dialect: each is a line that leads to its room.
+//!
+//! Those that take locks are begun [`super::Inner::patiently`].
+
+use super::Engine;
+use crate::{
+    command::{
+        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer,
+        CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, FinalizeBackup, Origin, RemoveNic,
+        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
+    },
+    fault::Fault,
+    snapshot, vm,
+};
+use stillpoint_types::{BackupId, Caller, DiskId, NicId, SnapshotId, TransferId, VmId};
+
+/// Commands: validated and begun when they return; a job, if there is one, goes on.
+///
+/// # Errors
+/// The fault of the first check that fails; nothing has been changed then.
+impl Engine {
+    /// Makes a VM from the Blank template.
+    pub async fn create_vm(&self, who: &Caller, origin: &Origin, command: CreateVm) -> Result<Accepted<VmId>, Fault> {
+        vm::configure::create(&self.inner, who, origin, command).await
+    }
+
+    /// Changes a VM.
+    pub async fn update_vm(&self, who: &Caller, origin: &Origin, command: UpdateVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::configure::update(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Removes a VM that is down, with its snapshots.
+    pub async fn delete_vm(&self, who: &Caller, origin: &Origin, command: DeleteVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::configure::delete(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Adds a network interface.
+    pub async fn add_nic(&self, who: &Caller, origin: &Origin, command: AddNic) -> Result<Accepted<NicId>, Fault> {
+        let begin = || vm::configure::add_nic(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Removes a network interface.
+    pub async fn remove_nic(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: RemoveNic,
+    ) -> Result<Accepted<NicId>, Fault> {
+        let begin = || vm::configure::remove_nic(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Starts or resumes a VM.
+    pub async fn start_vm(&self, who: &Caller, origin: &Origin, command: StartVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::start::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Ends a VM's process at once.
+    pub async fn stop_vm(&self, who: &Caller, origin: &Origin, command: StopVm) -> Result<Accepted<VmId>, Fault> {
+        vm::stop::stop(&self.inner, who, origin, command).await
+    }
+
+    /// Asks the guest to shut down.
+    pub async fn shutdown_vm(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: ShutdownVm,
+    ) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::stop::shutdown(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Makes a disk.
+    pub async fn create_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Adopts an image file as a disk.
+    pub async fn adopt_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: AdoptDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        crate::disk::adopt::adopt(&self.inner, who, origin, command).await
+    }
+
+    /// Changes a disk's texts.
+    pub async fn update_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::attach::update_disk(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Removes a disk that no VM and no snapshot has.
+    pub async fn delete_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::delete::delete(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Attaches a disk to a VM that is down.
+    pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::attach::attach(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Changes an attachment.
+    pub async fn update_attachment(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateAttachment,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::attach::update(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Detaches a disk from a VM that is down.
+    pub async fn detach(&self, who: &Caller, origin: &Origin, command: Detach) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::attach::detach(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Takes a snapshot.
+    pub async fn create_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
+        let begin = || snapshot::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Removes a snapshot.
+    pub async fn delete_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
+        let begin = || snapshot::delete::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Brings a VM back to a snapshot.
+    pub async fn restore_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: RestoreSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
+        let begin = || snapshot::restore::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Begins an image transfer.
+    pub async fn create_transfer(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateTransfer,
+    ) -> Result<Accepted<TransferId>, Fault> {
+        let begin = || crate::transfer::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Does something to an image transfer.
+    pub async fn control_transfer(&self, who: &Caller, origin: &Origin, command: ControlTransfer) -> Result<(), Fault> {
+        crate::transfer::control::act(&self.inner, who, origin, command).await
+    }
+
+    /// Begins a backup. Its job lasts as long as the backup does, so none is in the answer.
+    pub async fn backup_create(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateBackup,
+    ) -> Result<Accepted<BackupId>, Fault> {
+        let begin = || crate::backup::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Ends a backup. One that is ending or has ended well stays as it is.
+    pub async fn backup_finalize(&self, who: &Caller, origin: &Origin, command: FinalizeBackup) -> Result<(), Fault> {
+        crate::backup::finalize::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Removes a checkpoint.
+    pub async fn checkpoint_delete(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: DeleteCheckpoint,
+    ) -> Result<(), Fault> {
+        let begin = || crate::checkpoint::delete::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
+    }
+}

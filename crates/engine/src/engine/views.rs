@@ -1,0 +1,170 @@
+//! Every view, for every dialect: each is a line that leads to its room.
+
+use super::Engine;
+use crate::{
+    fault::Fault,
+    snapshot,
+    view::{
+        AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
+        Page, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+    },
+    vm,
+};
+use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, SnapshotId, TransferId, VmId};
+
+/// Views: what a caller may see, read in one transaction each.
+///
+/// # Errors
+/// `NotFound` for what is not there or not visible; `Internal` for the store's own faults.
+impl Engine {
+    /// A page of the VMs, by name.
+    pub async fn vms(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<VmView>, Fault> {
+        vm::view::page(&self.inner, who, filter, page).await
+    }
+
+    /// One VM.
+    pub async fn vm(&self, who: &Caller, vm: VmId) -> Result<VmView, Fault> {
+        vm::view::get(&self.inner, who, vm).await
+    }
+
+    /// How many VMs there are, and how many have a process.
+    pub async fn vm_counts(&self, who: &Caller) -> Result<(u64, u64), Fault> {
+        vm::view::counts(&self.inner, who).await
+    }
+
+    /// The disks of a VM, in device order.
+    pub async fn attachments(&self, who: &Caller, vm: VmId) -> Result<Vec<AttachmentView>, Fault> {
+        crate::disk::view::attachments(&self.inner, who, vm).await
+    }
+
+    /// One disk of a VM.
+    pub async fn attachment(&self, who: &Caller, vm: VmId, disk: DiskId) -> Result<AttachmentView, Fault> {
+        crate::disk::view::attachment(&self.inner, who, vm, disk).await
+    }
+
+    /// A page of the disks, by alias.
+    pub async fn disks(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<DiskView>, Fault> {
+        crate::disk::view::page(&self.inner, who, filter, page).await
+    }
+
+    /// One disk.
+    pub async fn disk(&self, who: &Caller, disk: DiskId) -> Result<DiskView, Fault> {
+        crate::disk::view::get(&self.inner, who, disk).await
+    }
+
+    /// The snapshots of a VM, oldest first, the active one last.
+    pub async fn snapshots(&self, who: &Caller, vm: VmId) -> Result<Vec<SnapshotView>, Fault> {
+        snapshot::view::of_vm(&self.inner, who, vm).await
+    }
+
+    /// One snapshot.
+    pub async fn snapshot(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<SnapshotView, Fault> {
+        snapshot::view::get(&self.inner, who, vm, snapshot).await
+    }
+
+    /// The disks that a snapshot holds; for the active one the disks as they are.
+    pub async fn snapshot_disks(
+        &self,
+        who: &Caller,
+        vm: VmId,
+        snapshot: SnapshotId,
+    ) -> Result<Vec<SnapshotDiskView>, Fault> {
+        snapshot::view::disks(&self.inner, who, vm, snapshot).await
+    }
+
+    /// The images of a disk, oldest first.
+    pub async fn disk_snapshots(
+        &self,
+        who: &Caller,
+        disk: DiskId,
+        include_active: bool,
+    ) -> Result<Vec<DiskSnapshotView>, Fault> {
+        crate::disk::view::images(&self.inner, who, disk, include_active).await
+    }
+
+    /// A page of the images of a storage domain, by id.
+    pub async fn domain_disk_snapshots(
+        &self,
+        who: &Caller,
+        domain: DomainId,
+        include_active: bool,
+        page: &Page,
+    ) -> Result<Vec<DiskSnapshotView>, Fault> {
+        crate::disk::view::images_of_domain(&self.inner, who, domain, include_active, page).await
+    }
+
+    /// The storage domains.
+    pub async fn domains(&self, who: &Caller) -> Result<Vec<DomainView>, Fault> {
+        crate::disk::view::domains(&self.inner, who).await
+    }
+
+    /// One storage domain.
+    pub async fn domain(&self, who: &Caller, domain: DomainId) -> Result<DomainView, Fault> {
+        crate::disk::view::domain(&self.inner, who, domain).await
+    }
+
+    /// A page of the disks of a storage domain, by alias.
+    pub async fn domain_disks(&self, who: &Caller, domain: DomainId, page: &Page) -> Result<Vec<DiskView>, Fault> {
+        crate::disk::view::page_of_domain(&self.inner, who, domain, page).await
+    }
+
+    /// Image files in a storage domain that belong to no disk.
+    pub async fn unregistered(&self, who: &Caller, domain: DomainId) -> Result<Vec<UnregisteredView>, Fault> {
+        crate::disk::adopt::unregistered(&self.inner, who, domain).await
+    }
+
+    /// A page of the jobs, newest first.
+    pub async fn jobs(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<JobView>, Fault> {
+        crate::job::jobs(&self.inner, who, filter, page).await
+    }
+
+    /// One job.
+    pub async fn job(&self, who: &Caller, job: JobId) -> Result<JobView, Fault> {
+        crate::job::job(&self.inner, who, job).await
+    }
+
+    /// The steps of a job.
+    pub async fn steps(&self, who: &Caller, job: JobId) -> Result<Vec<StepView>, Fault> {
+        crate::job::steps(&self.inner, who, job).await
+    }
+
+    /// A page of the image transfers, newest first.
+    pub async fn transfers(&self, who: &Caller, page: &Page) -> Result<Vec<TransferView>, Fault> {
+        crate::transfer::view::page(&self.inner, who, page).await
+    }
+
+    /// One image transfer.
+    pub async fn transfer(&self, who: &Caller, transfer: TransferId) -> Result<TransferView, Fault> {
+        crate::transfer::view::get(&self.inner, who, transfer).await
+    }
+
+    /// The backups of a VM, oldest first; those that ended stay for a while.
+    pub async fn backups(&self, who: &Caller, vm: VmId) -> Result<Vec<BackupView>, Fault> {
+        crate::backup::view::of_vm(&self.inner, who, vm).await
+    }
+
+    /// One backup.
+    pub async fn backup(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupView, Fault> {
+        crate::backup::view::get(&self.inner, who, vm, backup).await
+    }
+
+    /// The checkpoints of a VM, oldest first.
+    pub async fn checkpoints(&self, who: &Caller, vm: VmId) -> Result<Vec<CheckpointView>, Fault> {
+        crate::checkpoint::view::of_vm(&self.inner, who, vm).await
+    }
+
+    /// One checkpoint.
+    pub async fn checkpoint(&self, who: &Caller, vm: VmId, checkpoint: CheckpointId) -> Result<CheckpointView, Fault> {
+        crate::checkpoint::view::get(&self.inner, who, vm, checkpoint).await
+    }
+
+    /// A page of the events, newest first.
+    pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
+        crate::job::events(&self.inner, who, filter, page).await
+    }
+
+    /// One event.
+    pub async fn event(&self, who: &Caller, index: i64) -> Result<EventView, Fault> {
+        crate::job::event(&self.inner, who, index).await
+    }
+}
