@@ -81,10 +81,17 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
     let (vm, disk): (VmId, DiskId) = (call.id(0)?, call.id(1)?);
     let body: model::DiskAttachment = call.read()?;
+    let named = body.disk.as_deref().and_then(|disk| disk.head.id.as_deref());
+    for id in body.head.id.as_deref().into_iter().chain(named) {
+        if body_id::<DiskId>(id, "disk")? != disk {
+            return Err(Refused::immutable("id"));
+        }
+    }
     let command = UpdateAttachment {
         vm,
         disk,
         fields: fields(&body)?,
+        disk_fields: body.disk.as_deref().map(disk::fields).unwrap_or_default(),
     };
     let accepted = call
         .engine()

@@ -14,7 +14,7 @@ use crate::{
 use std::{str::FromStr, time::Duration};
 use stillpoint_engine::{
     Fault,
-    command::{AdoptDisk, CreateDisk, DeleteDisk, DomainRef, UpdateDisk},
+    command::{AdoptDisk, CreateDisk, DeleteDisk, DiskFields, DomainRef, UpdateDisk},
     view::{DiskView, Filter, Page},
 };
 use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId, state::BadLabel};
@@ -158,16 +158,9 @@ pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
     {
         return Err(Refused::immutable("id"));
     }
-    let before = call.engine().disk(&call.who, disk).await?;
-    if body.provisioned_size.is_some_and(|size| size != before.size_bytes) {
-        return Err(Refused::unsupported(
-            "Changing a disk's size is not supported by this version",
-        ));
-    }
     let command = UpdateDisk {
         disk,
-        alias: name(&body),
-        description: body.head.description.clone(),
+        fields: fields(&body),
     };
     let accepted = call.engine().update_disk(&call.who, call.origin(), command).await?;
     call.acted(accepted.job, CHANGE_WAIT).await?;
@@ -211,6 +204,15 @@ pub(crate) fn creation(body: &model::Disk, domain: DomainRef) -> Result<CreateDi
         sparse: body.sparse,
         attach: None,
     })
+}
+
+/// What a client wants changed of a disk.
+pub(crate) fn fields(body: &model::Disk) -> DiskFields {
+    DiskFields {
+        alias: name(body),
+        description: body.head.description.clone(),
+        size_bytes: body.provisioned_size,
+    }
 }
 
 /// Name and alias are the same thing; clients send either.

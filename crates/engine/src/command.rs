@@ -219,15 +219,24 @@ pub struct AdoptDisk {
     pub format: ImageFormat,
 }
 
-/// Changes a disk's texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpdateDisk {
-    /// The disk.
-    pub disk: DiskId,
+/// What can be changed of a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskFields {
     /// Alias.
     pub alias: Option<String>,
     /// Description.
     pub description: Option<String>,
+    /// Virtual size in bytes, never less than before; rounded up to a multiple of 512.
+    pub size_bytes: Option<u64>,
+}
+
+/// Changes a disk: its texts at once, its size by a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// What changes.
+    pub fields: DiskFields,
 }
 
 /// Removes a disk that no VM has.
@@ -248,15 +257,17 @@ pub struct Attach {
     pub fields: AttachFields,
 }
 
-/// Changes an attachment of a VM that is down.
+/// Changes an attachment, for which the VM must be down, and the attached disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateAttachment {
     /// The VM.
     pub vm: VmId,
     /// The disk.
     pub disk: DiskId,
-    /// What changes.
+    /// What changes of the attachment.
     pub fields: AttachFields,
+    /// What changes of the disk.
+    pub disk_fields: DiskFields,
 }
 
 /// Detaches a disk from a VM that is down.

@@ -4,6 +4,7 @@
 //! QMP and no SQL text: edges ask through [`Engine`], the world is reached through [`ports`], rows through `store`.
 
 mod access;
+mod at_rest;
 mod backup;
 mod checkpoint;
 pub mod command;
@@ -41,6 +42,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (snapshot::restore::KIND, 1) => snapshot::restore::load(row),
         (vm::start::KIND, 1) => vm::start::load(row),
         (disk::create::KIND, 1) => disk::create::load(row),
+        (disk::extend::KIND, 1) => disk::extend::load(row),
         (transfer::KIND, 1) => transfer::load(row),
         (backup::KIND, 1) => backup::load(row),
         (kind, version) => Err(Fault::internal(format!(

@@ -628,6 +628,12 @@ pub trait Endpoint: Send + Sync + 'static {
 
     /// Ends a merge's block job before its pivot, if it is there: the chain stays as it was.
     async fn cancel_merge(&self, merge: &Merge) -> Driven<()>;
+
+    /// Makes a disk's active layer that large; the guest sees it at once. Once it returns, that is durable. Already as
+    /// large is success; a layer that is larger is never made smaller, but [`DriverErrorKind::InvalidImage`].
+    ///
+    /// Dirty bitmaps of the layer grow with it; those that were not stored cleanly are removed, as QEMU would refuse.
+    async fn grow(&self, disk: DiskId, active: &ImageRef, size_bytes: u64) -> Driven<()>;
 }
 
 /// A running machine.

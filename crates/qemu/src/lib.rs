@@ -15,6 +15,7 @@ mod endpoint;
 mod failure;
 pub mod gate;
 mod graph;
+mod grow;
 mod hypervisor;
 pub mod images;
 mod layout;

@@ -5,6 +5,7 @@
 
 use crate::{
     endpoint::Blocks,
+    grow::grow,
     layout::{RunDir, utf8},
     machine::command_line::chain_nodes,
     monitor::Monitor,
@@ -20,7 +21,7 @@ use stillpoint_engine::ports::{
     BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress,
     Switch, SwitchReport,
 };
-use stillpoint_types::ImageId;
+use stillpoint_types::{DiskId, ImageId};
 
 /// Storing large bitmaps on slow storage takes its time.
 const QUIT_LIMIT: Duration = Duration::from_secs(120);
@@ -171,5 +172,9 @@ impl Endpoint for AtRest {
 
     async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
         self.blocks.cancel_merge(merge).await
+    }
+
+    async fn grow(&self, disk: DiskId, active: &ImageRef, size_bytes: u64) -> Driven<()> {
+        grow(&self.blocks, disk, active, size_bytes).await
     }
 }

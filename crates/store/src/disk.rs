@@ -102,6 +102,14 @@ pub fn set_image(tx: &Tx, id: DiskId, image: ImageId) -> Stored<()> {
     Ok(())
 }
 
+/// Writes the virtual size in bytes.
+pub fn set_size(tx: &Tx, id: DiskId, size_bytes: u64) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE disk SET size_bytes = ?2 WHERE id = ?1")?
+        .execute(params![id.to_string(), stored(size_bytes)])?;
+    Ok(())
+}
+
 /// Marks a disk unusable, with the reason, or usable again.
 pub fn set_illegal(tx: &Tx, id: DiskId, why: Option<&str>) -> Stored<()> {
     tx.sql()

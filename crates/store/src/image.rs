@@ -199,6 +199,14 @@ pub fn set_state(tx: &Tx, id: ImageId, state: ImageState) -> Stored<()> {
     Ok(())
 }
 
+/// Writes the virtual size in bytes.
+pub fn set_size(tx: &Tx, id: ImageId, size_bytes: u64) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE image SET size_bytes = ?2 WHERE id = ?1")?
+        .execute(params![id.to_string(), stored(size_bytes)])?;
+    Ok(())
+}
+
 /// Everything that named or stood on `top` now names or stands on `base`; `top` is doomed.
 pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
     let values = params![base.to_string(), top.to_string()];

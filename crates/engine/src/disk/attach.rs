@@ -1,26 +1,25 @@
-//! Attaches, changes and detaches disks of a VM that is down; and a disk's texts. Rows only.
+//! Attaches disks to a VM that is down, and detaches them. Rows only.
 
 use crate::{
     access,
-    command::{Accepted, Attach, AttachFields, Detach, Origin, UpdateAttachment, UpdateDisk},
+    command::{Accepted, Attach, AttachFields, Detach, Origin},
     engine::Inner,
     event::{Event, What},
     fault::Fault,
     journal::Actor,
-    limits,
     lock::{self, Entity},
     vm::{configure::no_slot, spec, view::wrong_status},
 };
 use std::sync::Arc;
 use stillpoint_store::{
     Tx,
-    disk::{self, DiskRow},
+    disk::DiskRow,
     vm::{self, AttachmentRow},
 };
 use stillpoint_types::{Caller, DiskId, DiskInterface, FaultCode, Need, VmStatus};
 
 /// A VM whose devices may change: down, and held by no job.
-fn changeable(tx: &Tx, who: &Caller, id: stillpoint_types::VmId, what: &str) -> Result<access::Vm, Fault> {
+pub(super) fn changeable(tx: &Tx, who: &Caller, id: stillpoint_types::VmId, what: &str) -> Result<access::Vm, Fault> {
     let found = access::vm(tx, who, id, Need::Operate)?;
     lock::expect_free(tx, Entity::Vm(id), &found.row.name)?;
     expect_down(&found, what)?;
@@ -61,7 +60,7 @@ pub(crate) fn put(tx: &Tx, found: &access::Vm, disk: &DiskRow, fields: &AttachFi
 }
 
 /// One bootable disk a VM, as in oVirt.
-fn expect_no_boot_disk(found: &access::Vm, attached: &[AttachmentRow], but: DiskId) -> Result<(), Fault> {
+pub(super) fn expect_no_boot_disk(found: &access::Vm, attached: &[AttachmentRow], but: DiskId) -> Result<(), Fault> {
     match attached.iter().find(|a| a.bootable && a.disk != but) {
         None => Ok(()),
         Some(other) => Err(Fault::new(
@@ -114,49 +113,11 @@ pub(crate) async fn attach(
     Ok(Accepted { id, job: None })
 }
 
-fn attachment(tx: &Tx, found: &access::Vm, disk: DiskId) -> Result<AttachmentRow, Fault> {
+pub(super) fn attachment(tx: &Tx, found: &access::Vm, disk: DiskId) -> Result<AttachmentRow, Fault> {
     let all = vm::attachments(tx, found.row.id)?;
     all.into_iter()
         .find(|a| a.disk == disk)
         .ok_or_else(|| Fault::not_found("disk attachment", disk))
-}
-
-pub(crate) async fn update(
-    engine: &Arc<Inner>,
-    who: &Caller,
-    origin: &Origin,
-    command: UpdateAttachment,
-) -> Result<Accepted<DiskId>, Fault> {
-    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let found = changeable(tx, &who, command.vm, "changing an attachment")?;
-        let mut row = attachment(tx, &found, id)?;
-        let all = vm::attachments(tx, command.vm)?;
-        if let Some(interface) = command.fields.interface.filter(|interface| *interface != row.interface) {
-            let others: Vec<_> = all.iter().filter(|a| a.disk != id).cloned().collect();
-            row.slot = spec::free_slot(&found.config, &others, interface).ok_or_else(|| no_slot(&found.row.name))?;
-            row.interface = interface;
-        }
-        if command.fields.bootable == Some(true) {
-            expect_no_boot_disk(&found, &all, id)?;
-        }
-        row.bootable = command.fields.bootable.unwrap_or(row.bootable);
-        row.active = command.fields.active.unwrap_or(row.active);
-        row.read_only = command.fields.read_only.unwrap_or(row.read_only);
-        vm::put_attachment(tx, &row)?;
-        vm::touch(tx, command.vm)?;
-        let name = &found.row.name;
-        let text = format!(
-            "The attachment of disk {id} to VM {name} was changed by {}.",
-            actor.name
-        );
-        Event::new(What::VmUpdated, text)
-            .by(&actor)
-            .vm(found.row.project, command.vm, name)
-            .write(tx)
-    };
-    engine.store.write(write).await?;
-    Ok(Accepted { id, job: None })
 }
 
 pub(crate) async fn detach(
@@ -191,30 +152,5 @@ pub(crate) async fn detach(
     };
     engine.store.write(write).await?;
     engine.tidy.notify_one();
-    Ok(Accepted { id, job: None })
-}
-
-pub(crate) async fn update_disk(
-    engine: &Arc<Inner>,
-    who: &Caller,
-    origin: &Origin,
-    command: UpdateDisk,
-) -> Result<Accepted<DiskId>, Fault> {
-    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let row = access::disk(tx, &who, id, Need::Operate)?;
-        lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
-        let alias = command.alias.unwrap_or(row.alias);
-        let description = command.description.unwrap_or(row.description);
-        limits::name("alias", &alias)?;
-        limits::text("description", &description, limits::TEXT_MAX)?;
-        disk::set_texts(tx, id, &alias, &description)?;
-        let text = format!("Disk {alias} was updated by {}.", actor.name);
-        Event::new(What::DiskUpdated, text)
-            .by(&actor)
-            .disk(row.project, id, &alias)
-            .write(tx)
-    };
-    engine.store.write(write).await?;
     Ok(Accepted { id, job: None })
 }

@@ -1,9 +1,11 @@
-//! Disks: make, adopt, attach, remove.
+//! Disks: make, adopt, attach, extend, remove.
 
 pub(crate) mod adopt;
 pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod extend;
+pub(crate) mod update;
 pub(crate) mod view;
 
 use crate::fault::Fault;

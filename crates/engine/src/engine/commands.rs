@@ -96,14 +96,14 @@ impl Engine {
         crate::disk::adopt::adopt(&self.inner, who, origin, command).await
     }
 
-    /// Changes a disk's texts.
+    /// Changes a disk's texts, or extends it.
     pub async fn update_disk(
         &self,
         who: &Caller,
         origin: &Origin,
         command: UpdateDisk,
     ) -> Result<Accepted<DiskId>, Fault> {
-        let begin = || crate::disk::attach::update_disk(&self.inner, who, origin, command.clone());
+        let begin = || crate::disk::update::disk(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 
@@ -124,14 +124,14 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
-    /// Changes an attachment.
+    /// Changes an attachment and the disk that is attached.
     pub async fn update_attachment(
         &self,
         who: &Caller,
         origin: &Origin,
         command: UpdateAttachment,
     ) -> Result<Accepted<DiskId>, Fault> {
-        let begin = || crate::disk::attach::update(&self.inner, who, origin, command.clone());
+        let begin = || crate::disk::update::attachment(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 

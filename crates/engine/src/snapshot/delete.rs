@@ -17,7 +17,7 @@
 //! A failure leaves the snapshot with the disks that were not merged (events 357 and 359); removing it again goes on.
 
 use crate::{
-    access,
+    access, at_rest,
     command::{Accepted, DeleteSnapshot, Origin},
     engine::Inner,
     event::{Event, What},
@@ -48,8 +48,6 @@ pub(crate) const KIND: &str = "snapshot_delete";
 /// The saga's other name: merging hidden images without removing a snapshot.
 pub(crate) const KIND_MERGE: &str = "image_merge";
 const VERSION: u32 = 1;
-/// How often one merge at rest is begun when its storage daemon dies again and again.
-const REST_TRIES: u32 = 5;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
@@ -413,21 +411,7 @@ impl Delete {
                 return Err(StepError::later(cx.engine.unreachable(&self.params.vm_name)));
             }
         }
-        let mut tries = 1;
-        loop {
-            match self.merge_at_rest(cx, merge).await {
-                // The storage daemon died, or does not answer, which says nothing about the images. To give up here would
-                // leave the snapshot with a base that holds a part of the layer above: no moment that ever was.
-                Err(error)
-                    if matches!(error.kind, DriverErrorKind::Disconnected | DriverErrorKind::Timeout)
-                        && tries < REST_TRIES =>
-                {
-                    tracing::warn!(job = %cx.job.id, tries, error = error.chain(), "a merge at rest was cut off; it is begun again");
-                    tries += 1;
-                }
-                other => return Ok(other?),
-            }
-        }
+        Ok(at_rest::insist(cx.job.id, || self.merge_at_rest(cx, merge)).await?)
     }
 
     async fn merge_at_rest(&self, cx: &Cx, merge: &Merge) -> Driven<()> {

@@ -257,6 +257,8 @@ fn switch(tx: &Tx, params: &Params) -> Result<(), Fault> {
     for disk in &params.disks {
         image::set_state(tx, disk.overlay.id, ImageState::Live)?;
         stillpoint_store::disk::set_image(tx, disk.disk, disk.overlay.id)?;
+        // It may have been extended since.
+        stillpoint_store::disk::set_size(tx, disk.disk, disk.size_bytes)?;
     }
     attach_as_kept(tx, params.vm, &kept)?;
     let now = vm::get(tx, params.vm)?.ok_or_else(|| Fault::internal("the VM is gone"))?;

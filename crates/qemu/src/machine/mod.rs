@@ -13,6 +13,7 @@ use crate::{
     agent::{Agent, AgentError},
     endpoint::Blocks,
     graph::Observed,
+    grow::grow,
     layout::RunDir,
     monitor::Monitor,
     process::Process,
@@ -30,7 +31,7 @@ use stillpoint_engine::ports::{
     BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
     MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
 };
-use stillpoint_types::ImageId;
+use stillpoint_types::{DiskId, ImageId};
 use tokio::task::JoinHandle;
 
 /// An agent in its right mind answers a synchronisation at once; a busy guest may take some seconds.
@@ -212,6 +213,10 @@ impl Endpoint for QemuMachine {
 
     async fn cancel_merge(&self, merge: &Merge) -> Driven<()> {
         self.blocks.cancel_merge(merge).await
+    }
+
+    async fn grow(&self, disk: DiskId, active: &ImageRef, size_bytes: u64) -> Driven<()> {
+        grow(&self.blocks, disk, active, size_bytes).await
     }
 }
 

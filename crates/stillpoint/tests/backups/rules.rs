@@ -90,6 +90,7 @@ async fn a_backup_that_asks_for_what_is_not_there_is_refused_and_leaves_nothing(
             active: Some(false),
             ..AttachFields::default()
         },
+        disk_fields: DiskFields::default(),
     };
     let changed = rig
         .engine
