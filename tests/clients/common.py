@@ -1,10 +1,11 @@
 """What the scripts of real clients have in common: whom they talk to, and how they wait.
 
 Environment: STILLPOINT_URL (of the daemon, without /ovirt-engine/api), STILLPOINT_USER, STILLPOINT_PASSWORD,
-STILLPOINT_CA (a file, for https).
+STILLPOINT_CA (a file, for https), STILLPOINT_CONSOLES (folder of the guests' consoles, optional).
 """
 
 import os
+import pathlib
 import time
 
 import ovirtsdk4 as sdk
@@ -45,6 +46,20 @@ def wait_gone(service):
             return True
 
     eventually("it to be gone", is_gone)
+
+
+def wait_records(vm_id, more=1):
+    """Until the guest has written on; only when the consoles can be seen."""
+    folder = os.environ.get("STILLPOINT_CONSOLES")
+    if not folder:
+        return
+    console = pathlib.Path(folder) / vm_id / "console.log"
+
+    def count():
+        return console.read_bytes().count(b"\nREC ") if console.exists() else 0
+
+    wanted = count() + more
+    eventually("records on the guest's console", lambda: count() >= wanted)
 
 
 def begin_transfer(connection, **of):

@@ -1,13 +1,12 @@
 """The unmodified oVirt SDK for Python, 4.6.3, against a running daemon with a real guest.
 
 Environment: as in common.py; also STILLPOINT_CMDLINE (kernel options of the demo guest, whose vmlinuz and
-initramfs.img lie in the daemon's boot folder), STILLPOINT_CONSOLES (folder of the guests' consoles, optional).
+initramfs.img lie in the daemon's boot folder).
 
 Prints "ok NAME" per check and the count at the end; the first thing that does not hold ends it with a trace.
 """
 
 import contextlib
-import glob
 import os
 import ssl
 import urllib.parse
@@ -15,7 +14,7 @@ import urllib.request
 import uuid
 
 import ovirtsdk4 as sdk
-from common import CA, LONG, URL, connect, eventually, wait_gone
+from common import CA, LONG, URL, connect, eventually, wait_gone, wait_records
 from ovirtsdk4 import types
 from ovirtsdk4.http import Request
 
@@ -179,20 +178,6 @@ def add_disks(system, vm_service, domain):
         connection = vm_service._connection
         assert connection.follow_link(attachments.list()[0].disk).provisioned_size == GIB
     return [disk.id, added.disk.id]
-
-
-def wait_records(vm_id):
-    """Until the guest writes; only when the consoles can be seen."""
-    folder = os.environ.get("STILLPOINT_CONSOLES")
-    if not folder:
-        return
-
-    def writes():
-        for path in glob.glob(os.path.join(glob.escape(folder), vm_id, "console.log")):
-            with open(path, "rb") as file:
-                return b"\nREC " in file.read()
-
-    eventually("records on the guest's console", writes)
 
 
 def start(vm_service):
