@@ -24,8 +24,9 @@ impl Dice {
 async fn write_some(rig: &mut Rig, dice: &mut Dice, pattern: u8) {
     for _ in 0..=dice.below(3) {
         let disk = usize::try_from(dice.below(rig.disks.len() as u64)).unwrap();
-        let offset = dice.below(SIZE / 512 - 1) * 512;
-        let length = ((1 + dice.below(700)) * 512).min(SIZE - offset);
+        let size = rig.now[disk].len() as u64;
+        let offset = dice.below(size / 512 - 1) * 512;
+        let length = ((1 + dice.below(700)) * 512).min(size - offset);
         let pattern = if dice.below(4) == 0 { 0 } else { pattern };
         rig.write(disk, pattern, offset, length).await;
     }
@@ -73,7 +74,7 @@ async fn sequence(seed: u64, steps: u32) {
     for step in 0..steps {
         write_some(&mut rig, &mut dice, u8::try_from(1 + step % 250).unwrap()).await;
         let is_up = rig.status().await == VmStatus::Up;
-        let what = dice.below(11);
+        let what = dice.below(12);
         done.push((what, is_up));
         match what {
             0 | 1 => snapshots.push((rig.snapshot().await, rig.now.clone())),
@@ -97,6 +98,10 @@ async fn sequence(seed: u64, steps: u32) {
                 if let Some(checkpoint) = dice.pick(&rig.checkpoints().await) {
                     rig.delete_checkpoint(checkpoint).await;
                 }
+            }
+            7 => {
+                let disk = usize::try_from(dice.below(rig.disks.len() as u64)).unwrap();
+                rig.extend(disk).await;
             }
             _ => {
                 back_up(&mut rig, &mut dice, &mut snapshots, seed).await;

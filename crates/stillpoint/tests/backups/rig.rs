@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stillpoint_engine::{
-    Engine, Fault, Options,
+    Engine, Options,
     command::*,
     view::{BackupView, Page},
 };
@@ -275,33 +275,13 @@ impl Rig {
         .await;
     }
 
-    /// Repeats a command while something of our own making, a merge, holds the VM.
-    pub(crate) async fn patiently<T: std::fmt::Debug, F: Future<Output = Result<T, Fault>>>(
-        &self,
-        mut ask: impl FnMut() -> F,
-    ) -> T {
-        eventually("a free VM", || {
-            let asked = ask();
-            async {
-                let told = asked.await;
-                let is_held = |fault: &Fault| matches!(fault.code, FaultCode::Locked | FaultCode::DuringSnapshot);
-                if told.as_ref().is_err_and(is_held) {
-                    return None;
-                }
-                Some(told.unwrap())
-            }
-        })
-        .await
-    }
-
     pub(crate) async fn start(&self) {
         let command = StartVm {
             vm: self.vm,
             paused: false,
         };
         let origin = Origin::default();
-        self.patiently(|| self.engine.start_vm(&self.who, &origin, command.clone()))
-            .await;
+        self.engine.start_vm(&self.who, &origin, command.clone()).await.unwrap();
         self.wait_status(VmStatus::Up).await;
     }
 
@@ -309,8 +289,7 @@ impl Rig {
         self.flush().await;
         let command = StopVm { vm: self.vm };
         let origin = Origin::default();
-        self.patiently(|| self.engine.stop_vm(&self.who, &origin, command.clone()))
-            .await;
+        self.engine.stop_vm(&self.who, &origin, command.clone()).await.unwrap();
         self.wait_status(VmStatus::Down).await;
     }
 
@@ -404,8 +383,10 @@ impl Rig {
         };
         let origin = Origin::default();
         let made = self
-            .patiently(|| self.engine.create_snapshot(&self.who, &origin, command.clone()))
-            .await;
+            .engine
+            .create_snapshot(&self.who, &origin, command.clone())
+            .await
+            .unwrap();
         self.wait_job(made.job).await;
         made.id
     }
@@ -414,8 +395,10 @@ impl Rig {
         let command = DeleteSnapshot { vm: self.vm, snapshot };
         let origin = Origin::default();
         let made = self
-            .patiently(|| self.engine.delete_snapshot(&self.who, &origin, command.clone()))
-            .await;
+            .engine
+            .delete_snapshot(&self.who, &origin, command.clone())
+            .await
+            .unwrap();
         self.wait_job(made.job).await;
     }
 
@@ -427,9 +410,30 @@ impl Rig {
         };
         let origin = Origin::default();
         let made = self
-            .patiently(|| self.engine.restore_snapshot(&self.who, &origin, command.clone()))
-            .await;
+            .engine
+            .restore_snapshot(&self.who, &origin, command.clone())
+            .await
+            .unwrap();
         self.wait_job(made.job).await;
+    }
+
+    /// Makes a disk a MiB larger.
+    pub(crate) async fn extend(&mut self, disk: usize) {
+        let larger = self.now[disk].len() + usize::try_from(MIB).unwrap();
+        let command = UpdateDisk {
+            disk: self.disks[disk],
+            fields: DiskFields {
+                size_bytes: Some(larger as u64),
+                ..DiskFields::default()
+            },
+        };
+        let made = self
+            .engine
+            .update_disk(&self.who, &Origin::default(), command)
+            .await
+            .unwrap();
+        self.wait_job(made.job).await;
+        self.now[disk].resize(larger, 0);
     }
 
     pub(crate) fn command(&self, from: Option<CheckpointId>) -> CreateBackup {
@@ -446,8 +450,10 @@ impl Rig {
 
     pub(crate) async fn begin(&self, command: CreateBackup) -> BackupId {
         let origin = Origin::default();
-        self.patiently(|| self.engine.backup_create(&self.who, &origin, command.clone()))
+        self.engine
+            .backup_create(&self.who, &origin, command.clone())
             .await
+            .unwrap()
             .id
     }
 
@@ -581,8 +587,10 @@ impl Rig {
             checkpoint,
         };
         let origin = Origin::default();
-        self.patiently(|| self.engine.checkpoint_delete(&self.who, &origin, command))
-            .await;
+        self.engine
+            .checkpoint_delete(&self.who, &origin, command)
+            .await
+            .unwrap();
     }
 
     /// Files in the images directory, when nothing is being merged or removed any more.
@@ -622,6 +630,8 @@ impl Rig {
 /// What a client keeps: the base, with what changed laid over it; and how many bytes that took.
 fn rebuild(base: &[u8], extents: &[Value], whole: &[u8]) -> (Bytes, u64) {
     let mut rebuilt = base.to_vec();
+    // It may have been extended, or brought back to a smaller size.
+    rebuilt.resize(whole.len(), 0);
     let mut dirty = 0;
     for extent in extents.iter().filter(|extent| extent["dirty"] == true) {
         let (start, length) = (extent["start"].as_u64().unwrap(), extent["length"].as_u64().unwrap());
