@@ -146,7 +146,7 @@ async fn case(rig: &mut Rig, what: What, point: &str, with_machines: bool, from:
     let next = rig.backup(rig.command(Some(from))).await;
     assert!(next.view.disks.iter().all(|disk| disk.mode == BackupMode::Incremental));
     assert_eq!(rig.engine.orphaned_locks().await.unwrap(), 0);
-    assert_eq!(rig.settled_files().await.len(), 4, "after {point}");
+    rig.wait_files(4).await;
     next.view.to.unwrap()
 }
 

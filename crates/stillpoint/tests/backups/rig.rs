@@ -593,25 +593,13 @@ impl Rig {
             .unwrap();
     }
 
-    /// Files in the images directory, when nothing is being merged or removed any more.
-    pub(crate) async fn settled_files(&self) -> Vec<String> {
-        let list = || {
-            let entries = std::fs::read_dir(self.dir.path().join("images")).unwrap();
-            let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
-        };
-        let mut before = list();
-        let mut same = 0;
-        eventually("quiet", || {
-            let now = list();
-            same = if now == before { same + 1 } else { 0 };
-            before = now;
-            let is_quiet = same > 25;
-            async move { is_quiet.then_some(()) }
+    /// Waits until so many files are in the images directory: what nobody needs is merged and removed in its own time.
+    pub(crate) async fn wait_files(&self, count: usize) {
+        let list = || std::fs::read_dir(self.dir.path().join("images")).unwrap().count();
+        eventually(&format!("{count} image files"), || async {
+            (list() == count).then_some(())
         })
         .await;
-        list()
     }
 
     pub(crate) async fn events(&self, code: u32) -> Vec<String> {

@@ -103,7 +103,7 @@ async fn a_backup_that_asks_for_what_is_not_there_is_refused_and_leaves_nothing(
         "not active",
     );
     assert_eq!(rig.engine.backups(&rig.who, rig.vm).await.unwrap(), vec![]);
-    assert_eq!(rig.settled_files().await.len(), 2);
+    rig.wait_files(2).await;
 
     let id = Some(BackupId(uuid::Uuid::new_v4()));
     let mine = CreateBackup {
@@ -236,7 +236,7 @@ async fn a_guest_that_cannot_be_frozen_fails_a_backup_that_requires_it_and_nothi
     };
     let id = rig.begin(command).await;
     rig.wait_failed(id, "frozen").await;
-    assert_eq!(rig.settled_files().await.len(), 1);
+    rig.wait_files(1).await;
     // Without that it goes on, and says so.
     let given = rig.backup(rig.command(None)).await;
     assert!(!given.view.consistent);
@@ -294,7 +294,7 @@ async fn a_backup_that_leaves_guests_no_room_is_given_up_and_one_that_would_is_r
     std::fs::write(&hog, vec![1; usize::try_from(490 * MIB).unwrap()]).unwrap();
     rig.wait_failed(id, "bytes left").await;
     // What it held apart is merged, which frees what was held twice.
-    rig.settled_files().await;
+    rig.wait_files(3).await;
     let told = rig
         .engine
         .backup_create(&rig.who, &Origin::default(), rig.command(first))
