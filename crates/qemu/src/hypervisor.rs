@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use std::{
     collections::HashMap,
     path::PathBuf,
+    process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -171,7 +172,7 @@ impl Inner {
         }
         let arguments = command_line::arguments(spec, &run_dir, self.probed.accelerator)?;
         run_dir.prepare()?;
-        let process = process::spawn(&self.config.qemu, &arguments, &run_dir)?;
+        let process = process::spawn(&self.config.qemu, &arguments, &run_dir, Stdio::null())?;
         let record = process.record().clone();
         match self.bring_up(spec, process.clone()).await {
             Ok(machine) => {
@@ -222,6 +223,7 @@ impl Inner {
             &self.config.storage_daemon,
             &rest::arguments(&run_dir, purpose)?,
             &run_dir,
+            rest::listener(&run_dir)?,
         )?;
         let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "start storage daemon").await?;

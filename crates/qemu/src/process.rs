@@ -130,7 +130,7 @@ fn parse_start_ticks(stat: &str) -> Option<u64> {
 }
 
 /// Starts a long-lived process with its output in the run directory's log.
-pub(crate) fn spawn(program: &Path, arguments: &[String], run_dir: &RunDir) -> Driven<Process> {
+pub(crate) fn spawn(program: &Path, arguments: &[String], run_dir: &RunDir, input: Stdio) -> Driven<Process> {
     const OP: &str = "start process";
     let path = run_dir.log();
     let log = fs::File::create(&path).map_err(|e| io_failed(OP, &path, e))?;
@@ -143,7 +143,7 @@ pub(crate) fn spawn(program: &Path, arguments: &[String], run_dir: &RunDir) -> D
         .env("PATH", SEARCH_PATH)
         .env("LC_ALL", "C")
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(log)
         .stderr(errors)
         .spawn()

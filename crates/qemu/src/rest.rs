@@ -5,6 +5,7 @@
 
 use crate::{
     endpoint::Blocks,
+    failure::io_failed,
     grow::grow,
     layout::{RunDir, utf8},
     machine::command_line::chain_nodes,
@@ -16,7 +17,12 @@ use crate::{
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 use stillpoint_engine::ports::{
     BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress,
     Switch, SwitchReport,
@@ -58,12 +64,11 @@ struct Block {
 /// Its arguments. The pid file's path is also what a process is recognised by.
 pub(crate) fn arguments(run_dir: &RunDir, purpose: Purpose) -> Driven<Vec<String>> {
     const OP: &str = "build command line";
-    let socket = run_dir.qmp();
-    let socket = utf8(OP, &socket)?.replace(',', ",,");
     let pid_file = run_dir.pid();
     let mut words = vec![
         "--chardev".to_owned(),
-        format!("socket,id=qmp,path={socket},server=on,wait=off"),
+        // Its standard input is the socket of `listener`.
+        "socket,id=qmp,fd=0,server=on,wait=off".to_owned(),
         "--monitor".to_owned(),
         "chardev=qmp".to_owned(),
         "--pidfile".to_owned(),
@@ -75,6 +80,23 @@ pub(crate) fn arguments(run_dir: &RunDir, purpose: Purpose) -> Driven<Vec<String
         words.extend(["--nbd-server".to_owned(), format!("addr.type=unix,addr.path={socket}")]);
     }
     Ok(words)
+}
+
+/// The socket of the monitor, which the storage daemon gets as its standard input.
+///
+/// Made here and non-blocking: a storage daemon serves its socket as soon as it starts, in its main loop, and moves it to
+/// the monitor's thread at the same time. A client that comes then wakes both; the one that is too late would stand in
+/// `accept4(2)` until the next client comes, and if that is the main loop, the daemon answers nobody (QEMU 7.2, seen once
+/// in a few hundred starts of a busy host).
+pub(crate) fn listener(run_dir: &RunDir) -> Driven<Stdio> {
+    const OP: &str = "listen for a monitor";
+    let path = run_dir.qmp();
+    let listen = || {
+        let listener = UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
+        Ok(OwnedFd::from(listener).into())
+    };
+    listen().map_err(|error| io_failed(OP, &path, error))
 }
 
 impl AtRest {
