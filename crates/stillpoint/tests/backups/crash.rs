@@ -113,7 +113,6 @@ async fn case(rig: &mut Rig, what: What, point: &str, with_machines: bool, from:
         rig.prove(id, &then).await;
         rig.write(0, pattern + 1, MIB, 100_000).await;
     }
-    rig.flush().await;
     rig.stop_daemon().await;
     die(rig, what, from, id, point);
     if with_machines {

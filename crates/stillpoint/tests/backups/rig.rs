@@ -286,16 +286,14 @@ impl Rig {
     }
 
     pub(crate) async fn stop(&self) {
-        self.flush().await;
         let command = StopVm { vm: self.vm };
         let origin = Origin::default();
         self.engine.stop_vm(&self.who, &origin, command.clone()).await.unwrap();
         self.wait_status(VmStatus::Down).await;
     }
 
-    /// QEMU dies as by the OOM killer. What was not flushed may be lost, so all is flushed before.
+    /// QEMU dies as by the OOM killer.
     pub(crate) async fn kill9(&self) {
-        self.flush().await;
         let pid = std::fs::read_to_string(self.run_dir().join("pid")).unwrap();
         run("kill", &["-KILL", pid.trim()]);
         self.wait_status(VmStatus::Down).await;
@@ -305,26 +303,34 @@ impl Rig {
         self.dir.path().join("run/vm").join(self.vm.to_string())
     }
 
-    pub(crate) async fn flush(&self) {
-        if self.status().await == VmStatus::Up {
-            for disk in &self.disks {
-                self.monitor(*disk, "flush").await;
-            }
-        }
-    }
-
-    async fn monitor(&self, disk: DiskId, command: &str) {
+    /// A device of the running machine writes, and flushes.
+    ///
+    /// A command that waits for the write's end keeps QEMU's main loop from all else, the end of the merge included that
+    /// the write itself has to wait for. So the end is looked for in the device's count, which has no explicit zeros.
+    async fn write_live(&self, disk: DiskId, what: &str, is_zero: bool) {
         let limit = Duration::from_secs(60);
         let path = self.run_dir().join("qmp2");
         // One client at a time: the one before may be about to go.
         let monitor = eventually("the second monitor", || async { Qmp::connect(&path, limit).await.ok() }).await;
         let device = format!("/machine/peripheral/d{}/virtio-backend", disk.base32());
-        let line = format!("qemu-io -d {device} \"{command}\"");
+        if is_zero {
+            let jobs = || async { monitor.call::<Vec<Value>>("query-jobs", json!({})).await.unwrap() };
+            eventually("no merge", || async { jobs().await.is_empty().then_some(()) }).await;
+        }
+        let before = count_writes(&monitor, &device).await;
+        let how = if is_zero { "write" } else { "aio_write" };
+        let line = format!("qemu-io -d {device} \"{how} -f {what}\"");
         let said: String = monitor
             .call("human-monitor-command", json!({"command-line": line}))
             .await
             .unwrap();
-        assert!(!said.contains("rror") && !said.contains("ailed"), "{line}: {said}");
+        assert_eq!(said, "", "{line}");
+        eventually("the write's end", || async {
+            let now = count_writes(&monitor, &device).await;
+            assert_eq!(now.1, before.1, "{line} failed");
+            (is_zero || now.0 > before.0).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn active_file(&self, disk: DiskId) -> PathBuf {
@@ -340,12 +346,12 @@ impl Rig {
     /// The guest, or a tool while the VM is down, writes one pattern; 0: as explicit zeros.
     pub(crate) async fn write(&mut self, disk: usize, pattern: u8, offset: u64, length: u64) {
         let what = match pattern {
-            0 => format!("write -z -u {offset} {length}"),
-            pattern => format!("write -P {pattern} {offset} {length}"),
+            0 => format!("-z -u {offset} {length}"),
+            pattern => format!("-P {pattern} {offset} {length}"),
         };
         let id = self.disks[disk];
         if self.status().await == VmStatus::Up {
-            self.monitor(id, &what).await;
+            self.write_live(id, &what, pattern == 0).await;
         } else {
             let file = self.active_file(id).await;
             let format = if file.extension().is_some_and(|end| end == "raw") {
@@ -356,7 +362,7 @@ impl Rig {
             // A merge may have the file for a moment.
             eventually("the image's lock", || async {
                 let done = Command::new("qemu-io")
-                    .args(["-f", format, "-c", &what])
+                    .args(["-f", format, "-c", &format!("write {what}")])
                     .arg(&file)
                     .output()
                     .unwrap();
@@ -613,6 +619,15 @@ impl Rig {
             .map(|event| event.text)
             .collect()
     }
+}
+
+/// Writes of a device that succeeded and that failed.
+async fn count_writes(monitor: &Qmp, device: &str) -> (u64, u64) {
+    let all: Vec<Value> = monitor.call("query-blockstats", json!({})).await.unwrap();
+    let is_it = |entry: &&Value| entry["qdev"].as_str() == Some(device);
+    let stats = &all.iter().find(is_it).unwrap()["stats"];
+    let count = |name: &str| stats[name].as_u64().unwrap();
+    (count("wr_operations"), count("failed_wr_operations"))
 }
 
 /// What a client keeps: the base, with what changed laid over it; and how many bytes that took.
