@@ -1,14 +1,15 @@
 """The story's second half: a full and an incremental backup of the writing guest, and a VM restored from each.
 
 *Why the comparison cannot pass on wrong data.* A backup's moment is, on the server, an image per disk that the guest
-does not write to any more: the one below the disk's active image, which stays as it is until the next backup. After each
-backup QEMU's own tool reads those images, with all that is below them, as whole disks into raw copies. That way has
-nothing in common with the one that the bytes took: not the extents or changed blocks that the server told, not the data
-plane, not the point's files, not the upload into the restored VM's disks. At the end of each way stands all of a disk,
-and every byte of both is compared. So a block that a backup missed, took from another moment, or that a restore put
-elsewhere makes them differ. What could be wrong on both ways at once is the moment itself: the guest's records say that
-the copies are one moment of all disks, that it lies within the time of the backup, and that nothing that was durable
-before is lost. As the guest writes between the backups, the two moments differ, and one cannot stand for the other.
+does not write to any more: the one below the disk's active image, which stays as it is until the next backup
+(docs/adr/0012). After each backup QEMU's own tool reads those images, with all that is below them, as whole disks into
+raw copies. Beyond the images, that way shares nothing with the one that the bytes took: not the extents or changed
+blocks that the server told, not the data plane, not the point's files, not the upload into the restored VM's disks.
+At the end of each way stands all of a disk, and every byte of both is compared. So a block that a backup missed or took
+from another moment, or that a restore put elsewhere, makes them differ. What could be wrong on both ways at once is the
+moment itself: the guest's records say that the copies are one moment of all disks, that it lies within the time of the
+backup, and that nothing that was durable before is lost. As the guest writes between the backups, the two moments
+differ, and one cannot stand for the other.
 """
 
 import json
@@ -29,8 +30,8 @@ WRITES = 300  # records between the two backups
 class Program:
     """The `stillpoint` command, as a user calls it. Each call is shown, so that it can be repeated."""
 
-    def __init__(self, file, url, user, password_file):
-        self.file = file
+    def __init__(self, program, url, user, password_file):
+        self.program = program
         self.shown = {"STILLPOINT_URL": url, "STILLPOINT_USER": user, "STILLPOINT_PASSWORD": f"$(cat {shlex.quote(password_file)})"}
         with open(password_file, encoding="utf-8") as file:
             password = file.readline().rstrip("\n")
@@ -41,7 +42,7 @@ class Program:
 
     def __call__(self, *words):
         """Its standard output, and the seconds that it took."""
-        command = [self.file, "backup", *words]
+        command = [self.program, "backup", *words]
         say(f"      {shlex.join(command)}")
         began = time.monotonic()
         pipe = subprocess.PIPE
@@ -134,7 +135,7 @@ def tell(api, console, data_dir, program, vm, disks, backup_dir):
     start(api, path)
     number = console.wait_record(1)
     timed("start, until the guest writes", time.monotonic() - began, f"record {number}")
-    say("  The commands that follow can be repeated after:")
+    say("  The commands that follow can be repeated (restore: with another --as) after:")
     program.show_environment()
     try:
         taken = []
