@@ -1,6 +1,8 @@
 //! `./quickstart` as a newcomer runs it: no question, the same again, also after a run that was cut off, and `--stop` leaves
 //! nothing running.
 
+#![expect(clippy::unwrap_used, reason = "a test file: a failed step is a failed test")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
