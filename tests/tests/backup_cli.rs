@@ -423,6 +423,24 @@ fn what_cannot_be_done_is_said_with_what_to_do_and_nothing_is_left() {
     eventually(LONG, "the disks of the failed restore to be gone", gone).unwrap();
 }
 
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure_and_a_result_that_cannot_be_written_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = || {
+        let mut command = Command::new(stillpoint_testkit::binary().unwrap());
+        command.args(["backup", "list", "--json"]).arg(folder.path());
+        command
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = list().stdout(writer).output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{}", said(&done));
+    let full = fs::File::create("/dev/full").unwrap();
+    let done = list().stdout(full).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(said(&done).contains("could not be printed"), "{}", said(&done));
+}
+
 /// The whole of a point, as QEMU reads its chain.
 fn hash(file: &Path) -> String {
     let raw = tempfile::NamedTempFile::new().unwrap();

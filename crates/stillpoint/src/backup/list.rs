@@ -9,7 +9,7 @@ pub(crate) fn list(options: &ListOptions) -> Result<ExitCode, Trouble> {
     let points = Folder::open(&options.dir)?.points()?;
     if options.json {
         let text = serde_json::to_string(&points).map_err(|error| Trouble::of("the list cannot be written", error))?;
-        super::print(&text);
+        super::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(&["POINT", "TIME", "VM", "DISKS", "MODE", "BYTES", "DESCRIPTION"]);
@@ -30,6 +30,6 @@ pub(crate) fn list(options: &ListOptions) -> Result<ExitCode, Trouble> {
             point.description.clone(),
         ]);
     }
-    super::print(&table.text());
+    super::print(&table.text())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -29,7 +29,10 @@ mod verify;
 
 use crate::Failure;
 pub(crate) use options::BackupCommand;
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 use trouble::Trouble;
 
 /// Runs one of the commands.
@@ -51,10 +54,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Trouble> +
     }
 }
 
-/// Prints what a command was asked for, on standard output.
-#[expect(clippy::print_stdout, reason = "this is a command for people and scripts")]
-fn print(text: &str) {
-    println!("{text}");
+/// Prints what a command was asked for, on standard output. Who reads it may have read enough, as `head` has: that is no
+/// failure.
+fn print(text: &str) -> Result<(), Trouble> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Trouble::of("it was done, but the result could not be printed", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits until the user or the system asks this program to end.

@@ -76,7 +76,7 @@ pub(crate) async fn restore(options: &RestoreOptions) -> Result<ExitCode, Troubl
         tracing::debug!(%error, "the logout failed");
     }
     let (vm, disks) = made?;
-    report(options, &point, &vm, &disks, begin.elapsed());
+    report(options, &point, &vm, &disks, begin.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -307,7 +307,13 @@ fn open_chain(dir: &std::path::Path, point: &Manifest, disk: &Disk) -> Result<Ve
     Ok(images)
 }
 
-fn report(options: &RestoreOptions, point: &Manifest, vm: &str, disks: &[Restored], took: Duration) {
+fn report(
+    options: &RestoreOptions,
+    point: &Manifest,
+    vm: &str,
+    disks: &[Restored],
+    took: Duration,
+) -> Result<(), Trouble> {
     if options.json {
         let value = serde_json::json!({
             "vm": { "id": vm, "name": options.name }, "point": point.point, "disks": disks,
@@ -332,5 +338,5 @@ fn report(options: &RestoreOptions, point: &Manifest, vm: &str, disks: &[Restore
         point.number,
         point.vm.name,
         took.as_secs_f64()
-    ));
+    ))
 }

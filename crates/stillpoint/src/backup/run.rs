@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<ExitCode, Trouble> {
         tracing::debug!(%error, "the logout failed");
     }
     let (point, warnings) = made?;
-    report(options, &point, &warnings, begin.elapsed());
+    report(options, &point, &warnings, begin.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -388,7 +388,7 @@ fn machine(vm: &Vm, id: String) -> Machine {
     }
 }
 
-fn report(options: &RunOptions, point: &Manifest, warnings: &[String], took: Duration) {
+fn report(options: &RunOptions, point: &Manifest, warnings: &[String], took: Duration) -> Result<(), Trouble> {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
@@ -426,5 +426,5 @@ fn report(options: &RunOptions, point: &Manifest, warnings: &[String], took: Dur
         point.vm.name,
         dir.display(),
         took.as_secs_f64()
-    ));
+    ))
 }

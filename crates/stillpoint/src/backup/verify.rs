@@ -48,21 +48,23 @@ pub(crate) fn verify(options: &VerifyOptions) -> Result<ExitCode, Trouble> {
                 .map(|text| format!("point {}: {text}", point.number)),
         );
     }
-    if options.json {
+    let printed = if options.json {
         let value = serde_json::json!({
             "directory": options.dir, "points": points.len(), "good": problems.is_empty(), "problems": problems,
         });
-        super::print(&value.to_string());
+        super::print(&value.to_string())
     } else {
-        super::print(&table.text());
-    }
+        super::print(&table.text())
+    };
     if problems.is_empty() {
+        printed?;
         return Ok(ExitCode::SUCCESS);
     }
     for problem in &problems {
         eprintln!("{problem}");
     }
     eprintln!("a point that stands on a damaged one cannot be restored: make a full one, and keep what is good");
+    printed?;
     Ok(ExitCode::FAILURE)
 }
 
