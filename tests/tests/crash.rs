@@ -2,7 +2,8 @@
 //!
 //! Each test kills the daemon at named moments of one operation (the moments and their promises are listed in
 //! `src/crash/operation.rs`), restarts it, and looks at everything: see `src/crash/look.rs`. The whole matrix, with the
-//! machine as victim too, takes long and is run by `scripts/crash-all`.
+//! machine as victim too, takes long and is run by `scripts/crash-all`. Kills in backups are another room:
+//! `src/crash/backups.rs`.
 
 use anyhow::Result;
 use std::fmt::Debug;
@@ -169,9 +170,9 @@ fn backups_and_what_goes_on_beside_them_survive_random_kills_and_the_next_one_is
     for kill in seeds(20, 1).unwrap().into_iter().map(BackupKill::of) {
         hits += &crash_backup(&mut vault, kill).unwrap();
     }
-    eprintln!("{hits:?}");
+    eprintln!("{hits}");
     vault.world.down().unwrap();
-    assert!(hits.all < 20 || hits.met > 10, "few kills met a backup: {hits:?}");
+    assert!(hits.all < 20 || hits.met > 10, "few kills met a backup: {hits}");
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn many_random_moments_of_backups() {
             vault = Vault::new().unwrap();
         }
     }
-    eprintln!("{hits:?}");
+    eprintln!("{hits}; {failed} failed");
     vault.world.down().unwrap();
     assert_eq!(failed, 0, "kills after which something was not as promised");
 }

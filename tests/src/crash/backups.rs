@@ -7,16 +7,19 @@
 
 use super::client::{Bytes, Client, Fetched, Phase, Stage, patiently};
 use super::random::next;
-use super::{Attempt, BOOT_MAX, DISKS, GOES_ON_MAX, IN_ORDER_MAX, Operation, Victim, World};
+use super::{Attempt, BOOT_MAX, DISKS, GOES_ON_MAX, IN_ORDER_MAX, Operation, Outcome, Victim, World};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 use stillpoint_testkit::{Answer, Api, eventually, records::Checker};
 
-/// Longest time from the begin of a stage to the kill, in milliseconds.
+/// Longest time from the begin of a stage to the kill, in milliseconds: about what the stage takes.
 const DELAY_MAX_MS: u64 = 400;
+/// The same of a download, which takes longer.
+const DELAY_TRANSFER_MAX_MS: u64 = 1000;
 /// Until when a client must have come to a stage: a merge may go before it.
 const STAGE_MAX: Duration = Duration::from_secs(120);
 /// Checkpoints beyond this are deleted, as clients do: oldest first.
@@ -58,27 +61,35 @@ impl BackupKill {
             1 => Stage::Transfer,
             _ => Stage::End,
         };
+        let use_active = below(2) == 0;
+        let beside = match below(4) {
+            0 => None,
+            1 => Some(Operation::Create {
+                memory: false,
+                live: true,
+            }),
+            2 => Some(Operation::DeleteActive { live: true }),
+            _ => Some(Operation::DeleteMiddle),
+        };
+        // A guest that died must boot again, which takes most of the time.
+        let victim = match below(5) {
+            0..=2 => Victim::Daemon,
+            3 => Victim::Machine,
+            _ => Victim::Both,
+        };
+        let (beside_at, stage) = (stage(below(3)), stage(below(3)));
+        let delay_max = match stage {
+            Stage::Transfer => DELAY_TRANSFER_MAX_MS,
+            _ => DELAY_MAX_MS,
+        };
         Self {
             seed,
-            use_active: below(2) == 0,
-            beside: match below(4) {
-                0 => None,
-                1 => Some(Operation::Create {
-                    memory: false,
-                    live: true,
-                }),
-                2 => Some(Operation::DeleteActive { live: true }),
-                _ => Some(Operation::DeleteMiddle),
-            },
-            beside_at: stage(below(3)),
-            // A guest that died must boot again, which takes most of the time.
-            victim: match below(5) {
-                0..=2 => Victim::Daemon,
-                3 => Victim::Machine,
-                _ => Victim::Both,
-            },
-            stage: stage(below(3)),
-            delay: Duration::from_millis(below(DELAY_MAX_MS + 1)),
+            use_active,
+            beside,
+            beside_at,
+            victim,
+            stage,
+            delay: Duration::from_millis(below(delay_max + 1)),
             forgets: below(2) == 0,
         }
     }
@@ -102,6 +113,8 @@ pub struct Told {
     pub met: Stage,
     /// What became of the backup.
     pub fate: Fate,
+    /// What became of what went on beside it.
+    pub beside: Option<Outcome>,
     /// Why the next backup was not incremental.
     pub full: Option<String>,
 }
@@ -117,6 +130,23 @@ pub struct BackupHits {
     pub succeeded: usize,
     /// Next backups that were incremental.
     pub incremental: usize,
+}
+
+impl fmt::Display for BackupHits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            all,
+            met,
+            succeeded,
+            incremental,
+        } = self;
+        write!(
+            f,
+            "{all} kills, {met} before the client was done; {succeeded} backups succeeded all the same; {incremental} next \
+             backups stayed incremental: {} %",
+            100 * incremental / all.max(&1)
+        )
+    }
 }
 
 impl AddAssign<&Told> for BackupHits {
@@ -200,13 +230,18 @@ impl Vault {
         }
         let all = before.into_iter().chain(after).collect();
         self.judge(&all, durable).context("what was downloaded")?;
-        self.in_order(kill, attempt.as_ref())?;
+        let beside = self.in_order(kill, attempt.as_ref())?;
 
         self.world.up()?;
         self.world.seen = self.world.last_event()?;
         let full = self.back_up(kill.use_active).context("the next backup")?;
         self.world.settled(&["up"])?;
-        Ok(Told { met, fate, full })
+        Ok(Told {
+            met,
+            fate,
+            beside,
+            full,
+        })
     }
 
     /// Has the client work, something go on beside it, and the victim die; returns how far the client was.
@@ -298,7 +333,7 @@ impl Vault {
     }
 
     /// Everything is in order after the kill, and what went on beside was carried out wholly or not at all.
-    fn in_order(&mut self, kill: &BackupKill, attempt: Option<&Attempt>) -> Result<()> {
+    fn in_order(&mut self, kill: &BackupKill, attempt: Option<&Attempt>) -> Result<Option<Outcome>> {
         let world = &mut self.world;
         if kill.victim == Victim::Daemon {
             world
@@ -307,13 +342,14 @@ impl Vault {
         }
         let status = if kill.victim == Victim::Daemon { "up" } else { "down" };
         world.settled(&[status])?;
-        if let Some(attempt) = attempt {
-            let outcome = world.outcome(attempt)?;
+        let outcome = attempt.map(|attempt| world.outcome(attempt)).transpose()?;
+        if let Some((attempt, outcome)) = attempt.zip(outcome) {
             world.expect_events(attempt, outcome)?;
             world.verify(attempt, outcome)?;
         }
         world.expect_snapshots()?;
-        world.check_images()
+        world.check_images()?;
+        Ok(outcome)
     }
 
     /// A backup in peace, from the newest checkpoint that is listed. Returns why it was not incremental, if it was not.
