@@ -144,8 +144,11 @@ impl World {
             .iter()
             .filter(|snapshot| snapshot.text_at("persist_memorystate") == Some("true"));
         let with_memory = with_memory.count();
-        if self.hidden_max > 0 {
-            self.reveal(&mut named)?;
+        if self.hidden_max > 0
+            && let Err(error) = self.reveal(&mut named)
+        {
+            // A chain that is looked at while it is merged.
+            return Ok(Some(format!("{error:#}")));
         }
         if files != named {
             let odd: Vec<_> = files.symmetric_difference(&named).collect();

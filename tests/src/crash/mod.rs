@@ -6,6 +6,8 @@
 //!
 //! The guest is used again from case to case; its records have numbers, so what one case lost is missed at the latest
 //! when the disks are read at rest ([`World::verify_at_rest`]).
+//!
+//! A [`Vault`] is a world that is backed up: see [`backups`].
 
 mod backups;
 mod client;
