@@ -2,12 +2,15 @@
 //!
 //! Each test kills the daemon at named moments of one operation (the moments and their promises are listed in
 //! `src/crash/operation.rs`), restarts it, and looks at everything: see `src/crash/look.rs`. The whole matrix, with the
-//! machine as victim too, takes long and is run by `scripts/crash-all`.
+//! machine as victim too, takes long and is run by `scripts/crash-all`. Kills in backups are another room:
+//! `src/crash/backups.rs`.
 
 use anyhow::Result;
 use std::fmt::Debug;
 use std::time::Instant;
-use stillpoint_system_tests::crash::{Case, Hits, Operation, Outcome, Random, Victim, World, cases, moments};
+use stillpoint_system_tests::crash::{
+    BackupHits, BackupKill, Case, Hits, Operation, Outcome, Random, Told, Vault, Victim, World, cases, seeds,
+};
 
 /// Prints what a case came to, in a form that `scripts/crash-all` reads: tabs between, one line.
 fn tell<T: Debug>(start: Instant, case: &[&dyn Debug], result: &Result<T>) {
@@ -34,6 +37,15 @@ fn crash_randomly(world: &mut World, random: Random) -> Result<Hits> {
         &[&random.operation, &random.seed, &random.victim, &random.delay],
         &result,
     );
+    result
+}
+
+fn crash_backup(vault: &mut Vault, kill: BackupKill) -> Result<Told> {
+    let start = Instant::now();
+    let result = vault.crash(kill);
+    let beside: &dyn Debug = &kill.beside;
+    let case: [&dyn Debug; 5] = [beside, &kill.seed, &kill.victim, &kill.stage, &kill.delay];
+    tell(start, &case, &result);
     result
 }
 
@@ -139,7 +151,7 @@ fn a_snapshot_that_is_being_taken_back_is_taken_back_however_often_the_daemon_di
 fn nothing_is_lost_or_locked_whatever_dies_at_random_moments() {
     let mut world = World::new().unwrap();
     let mut hits = Hits::default();
-    for random in moments(20, 1).unwrap() {
+    for random in seeds(20, 1).unwrap().into_iter().map(Random::of) {
         hits += crash_randomly(&mut world, random).unwrap();
     }
     eprintln!("{hits:?}");
@@ -149,6 +161,18 @@ fn nothing_is_lost_or_locked_whatever_dies_at_random_moments() {
         hits.all < 20 || hits.busy > 0,
         "no kill met an unfinished job: {hits:?}"
     );
+}
+
+#[test]
+fn backups_and_what_goes_on_beside_them_survive_random_kills_and_the_next_one_is_right() {
+    let mut vault = Vault::new().unwrap();
+    let mut hits = BackupHits::default();
+    for kill in seeds(20, 1).unwrap().into_iter().map(BackupKill::of) {
+        hits += &crash_backup(&mut vault, kill).unwrap();
+    }
+    eprintln!("{hits}");
+    vault.world.down().unwrap();
+    assert!(hits.all < 20 || hits.met > 0, "no kill met a backup: {hits}");
 }
 
 #[test]
@@ -186,7 +210,7 @@ fn every_named_moment_with_every_victim() {
 #[ignore = "takes long: run by scripts/crash-all, which does not stop at the first failure"]
 fn many_random_moments() {
     let (mut world, mut hits) = (World::new().unwrap(), Hits::default());
-    for random in moments(100, 1000).unwrap() {
+    for random in seeds(100, 1000).unwrap().into_iter().map(Random::of) {
         if let Ok(hit) = crash_randomly(&mut world, random) {
             hits += hit;
         } else {
@@ -197,4 +221,21 @@ fn many_random_moments() {
     eprintln!("{hits:?}");
     world.down().unwrap();
     assert_eq!(hits.failed, 0, "kills after which something was not as promised");
+}
+
+#[test]
+#[ignore = "takes long: run by scripts/crash-all, which does not stop at the first failure"]
+fn many_random_moments_of_backups() {
+    let (mut vault, mut hits, mut failed) = (Vault::new().unwrap(), BackupHits::default(), 0);
+    for kill in seeds(100, 2000).unwrap().into_iter().map(BackupKill::of) {
+        if let Ok(told) = crash_backup(&mut vault, kill) {
+            hits += &told;
+        } else {
+            failed += 1;
+            vault = Vault::new().unwrap();
+        }
+    }
+    eprintln!("{hits}; {failed} failed");
+    vault.world.down().unwrap();
+    assert_eq!(failed, 0, "kills after which something was not as promised");
 }

@@ -1,6 +1,7 @@
 //! What must be true once a daemon is back: looked for in everything that a user, or an operator, can see.
 
-use super::{Attempt, BOOT_MAX, GOES_ON_MAX, IN_ORDER_MAX, Images, Operation, Outcome, Victim, World};
+use super::{Attempt, BOOT_MAX, GOES_ON_MAX, IN_ORDER_MAX, Images, Operation, Outcome, Victim, World, client};
+use crate::tool;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -39,12 +40,11 @@ impl World {
                 .context("the guest does not go on after the restart")?;
             self.slowest = self.slowest.max(back.elapsed());
         }
-        let mut why = String::new();
-        eventually(IN_ORDER_MAX, "everything to be in order", || {
-            why = self.disorder(attempt, victim)?.unwrap_or_default();
-            Ok(why.is_empty().then_some(()))
-        })
-        .with_context(|| format!("the last thing that was not: {why}"))?;
+        self.settled(match (attempt.operation, victim) {
+            (Operation::Start, _) => &["up", "down"],
+            (operation, Victim::Daemon) if operation.is_live() => &["up"],
+            _ => &["down"],
+        })?;
         let outcome = self.outcome(attempt)?;
         ensure!(
             expect.is_none_or(|expected| expected == outcome),
@@ -60,14 +60,19 @@ impl World {
         Ok(outcome)
     }
 
+    /// Waits until everything is in order, and the VM in one of these states.
+    pub(super) fn settled(&self, good: &[&str]) -> Result<()> {
+        let mut why = String::new();
+        eventually(IN_ORDER_MAX, "everything to be in order", || {
+            why = self.disorder(good)?.unwrap_or_default();
+            Ok(why.is_empty().then_some(()))
+        })
+        .with_context(|| format!("the last thing that was not: {why}"))
+    }
+
     /// What is not in order yet.
-    fn disorder(&self, attempt: &Attempt, victim: Victim) -> Result<Option<String>> {
+    fn disorder(&self, good: &[&str]) -> Result<Option<String>> {
         let status = self.status()?;
-        let good: &[&str] = match (attempt.operation, victim) {
-            (Operation::Start, _) => &["up", "down"],
-            (operation, Victim::Daemon) if operation.is_live() => &["up"],
-            _ => &["down"],
-        };
         if !good.contains(&status.as_str()) {
             return Ok(Some(format!("the VM is {status}")));
         }
@@ -84,6 +89,16 @@ impl World {
         for job in self.list("jobs")? {
             if job.text_at("status") == Some("started") {
                 return Ok(Some(format!("job {job:?}")));
+            }
+        }
+        for transfer in self.list("imagetransfers")? {
+            if !client::is_over(&transfer) {
+                return Ok(Some(format!("image transfer {transfer:?}")));
+            }
+        }
+        for backup in self.list(&self.vm_path("/backups"))? {
+            if !["succeeded", "failed"].contains(&backup.text_at("phase").unwrap_or_default()) {
+                return Ok(Some(format!("backup {backup:?}")));
             }
         }
         let machines = self.daemon.machines().len();
@@ -124,6 +139,27 @@ impl World {
             }
             named.extend(images.into_values());
         }
+        let (files, memories) = self.files()?;
+        let with_memory = snapshots
+            .iter()
+            .filter(|snapshot| snapshot.text_at("persist_memorystate") == Some("true"));
+        let with_memory = with_memory.count();
+        if self.hidden_max > 0
+            && let Err(error) = self.reveal(&mut named)
+        {
+            // A chain that is looked at while it is merged.
+            return Ok(Some(format!("{error:#}")));
+        }
+        if files != named {
+            let odd: Vec<_> = files.symmetric_difference(&named).collect();
+            return Ok(Some(format!("files and rows differ in {odd:?}")));
+        }
+        Ok((memories != with_memory)
+            .then(|| format!("{memories} memory files for {with_memory} snapshots with memory")))
+    }
+
+    /// The files of images, and how many there are of memories.
+    fn files(&self) -> Result<(BTreeSet<PathBuf>, usize)> {
         let (mut files, mut memories) = (BTreeSet::new(), 0);
         for entry in std::fs::read_dir(self.daemon.data_dir().join("images"))? {
             let path = entry?.path();
@@ -133,16 +169,22 @@ impl World {
                 files.insert(path);
             }
         }
-        let with_memory = snapshots
-            .iter()
-            .filter(|snapshot| snapshot.text_at("persist_memorystate") == Some("true"));
-        let with_memory = with_memory.count();
-        if files != named {
-            let odd: Vec<_> = files.symmetric_difference(&named).collect();
-            return Ok(Some(format!("files and rows differ in {odd:?}")));
+        Ok((files, memories))
+    }
+
+    /// Adds the images that checkpoints hold apart, as far as there may be any: those below one that a user sees.
+    fn reveal(&self, named: &mut BTreeSet<PathBuf>) -> Result<()> {
+        for disk in &self.disks {
+            let mut hidden = BTreeSet::new();
+            for image in self.images_of(disk)?.values() {
+                let image = image.to_str().context("a path")?;
+                let said = tool("qemu-img", &["info", "-U", "--backing-chain", image])?;
+                let chain = said.lines().filter_map(|line| line.strip_prefix("image: "));
+                hidden.extend(chain.map(PathBuf::from).filter(|image| !named.contains(image)));
+            }
+            named.extend(hidden.into_iter().take(self.hidden_max));
         }
-        Ok((memories != with_memory)
-            .then(|| format!("{memories} memory files for {with_memory} snapshots with memory")))
+        Ok(())
     }
 
     /// A disk's images by the snapshot that holds them; the active one by its own snapshot.
@@ -182,7 +224,7 @@ impl World {
     }
 
     /// Whether it was carried out, by what the user sees; it is never half of it, or twice.
-    fn outcome(&mut self, attempt: &Attempt) -> Result<Outcome> {
+    pub(super) fn outcome(&mut self, attempt: &Attempt) -> Result<Outcome> {
         let regular = self.regular()?;
         let ids: Vec<String> = regular
             .iter()
@@ -218,12 +260,20 @@ impl World {
             }
             (Operation::Start, _) => Outcome::Gone,
         };
-        let known: BTreeSet<&String> = self.snapshots.iter().map(|(id, _)| id).collect();
+        self.expect_snapshots()?;
+        Ok(outcome)
+    }
+
+    /// The user has the snapshots that he expects.
+    pub(super) fn expect_snapshots(&self) -> Result<()> {
+        let regular = self.regular()?;
+        let ids: BTreeSet<&str> = regular.iter().map(Xml::id).collect::<Result<_>>()?;
+        let known: BTreeSet<&str> = self.snapshots.iter().map(|(id, _)| id.as_str()).collect();
         ensure!(
-            known == ids.iter().collect(),
+            known == ids,
             "the user has the snapshots {ids:?}, expected are {known:?}"
         );
-        Ok(outcome)
+        Ok(())
     }
 
     /// Whether the disks are those of the snapshot, wholly.
@@ -257,7 +307,7 @@ impl World {
     }
 
     /// One event tells the end, and none tells the opposite.
-    fn expect_events(&mut self, attempt: &Attempt, outcome: Outcome) -> Result<()> {
+    pub(super) fn expect_events(&mut self, attempt: &Attempt, outcome: Outcome) -> Result<()> {
         let codes: Vec<u32> = self
             .api
             .events(self.seen)?
@@ -284,32 +334,27 @@ impl World {
     }
 
     /// No image is damaged; of a running VM those are looked at that nobody writes to.
-    fn check_images(&self) -> Result<()> {
+    pub(super) fn check_images(&self) -> Result<()> {
         let active = if self.status()? == "up" { self.active()? } else { vec![] };
-        for disk in &self.disks {
-            for path in self
-                .images_of(disk)?
-                .into_values()
-                .filter(|path| !active.contains(path))
-            {
-                let done = Command::new("qemu-img")
-                    .args(["check", "-U", "-f", "qcow2"])
-                    .arg(&path)
-                    .output()?;
-                ensure!(
-                    done.status.code().is_some_and(|code| CHECK_GOOD.contains(&code)),
-                    "{}: {}{}",
-                    path.display(),
-                    String::from_utf8_lossy(&done.stdout),
-                    String::from_utf8_lossy(&done.stderr)
-                );
-            }
+        let (files, _) = self.files()?;
+        for path in files.iter().filter(|path| !active.contains(path)) {
+            let done = Command::new("qemu-img")
+                .args(["check", "-U", "-f", "qcow2"])
+                .arg(path)
+                .output()?;
+            ensure!(
+                done.status.code().is_some_and(|code| CHECK_GOOD.contains(&code)),
+                "{}: {}{}",
+                path.display(),
+                String::from_utf8_lossy(&done.stdout),
+                String::from_utf8_lossy(&done.stderr)
+            );
         }
         Ok(())
     }
 
     /// Snapshots hold one moment, the newest durable record before their request included; so do the disks at rest.
-    fn verify(&mut self, attempt: &Attempt, outcome: Outcome) -> Result<()> {
+    pub(super) fn verify(&mut self, attempt: &Attempt, outcome: Outcome) -> Result<()> {
         if matches!(attempt.operation, Operation::Create { .. }) && outcome == Outcome::Complete {
             let (id, durable) = self.snapshots.last().context("no snapshot")?;
             Checker::new()

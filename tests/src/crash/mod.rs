@@ -6,13 +6,19 @@
 //!
 //! The guest is used again from case to case; its records have numbers, so what one case lost is missed at the latest
 //! when the disks are read at rest ([`World::verify_at_rest`]).
+//!
+//! A [`Vault`] is a world that is backed up: see [`backups`].
 
+mod backups;
+mod client;
 mod look;
 mod operation;
 mod random;
 
+pub use backups::{BackupHits, BackupKill, Fate, Told, Vault};
+pub use client::Stage;
 pub use operation::{Case, Moment, Operation, Outcome, Victim, cases};
-pub use random::{Hits, Random, moments};
+pub use random::{Hits, Random, seeds};
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -20,7 +26,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use stillpoint_testkit::{Api, Console, Daemon, Guest, Refusal, VmSpec, eventually};
+use stillpoint_testkit::{Answer, Api, Console, Daemon, Guest, Refusal, VmSpec, eventually};
 
 /// Until when everything must be in order again after a restart.
 const IN_ORDER_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +58,8 @@ pub struct World {
     /// Index of the newest event that was looked at.
     seen: u64,
     count: usize,
+    /// Images of a disk that may be there though users do not see them: what a checkpoint holds apart.
+    hidden_max: usize,
     /// The disks hold something that no snapshot does.
     is_fresh: bool,
     /// Whether a job was unfinished when a machine was last killed.
@@ -66,6 +74,10 @@ impl World {
     /// # Errors
     /// When any of it fails.
     pub fn new() -> Result<Self> {
+        Self::with_disks(DISK_BYTES)
+    }
+
+    fn with_disks(size_bytes: u64) -> Result<Self> {
         let daemon = Daemon::start()?;
         let guest = Guest::build()?;
         guest.install(daemon.data_dir())?;
@@ -74,7 +86,7 @@ impl World {
         let vm = api.create_vm(&VmSpec::new("db1").cmdline(&cmdline).memory_mib(128))?;
         let mut disks = Vec::new();
         for number in 0..DISKS {
-            let disk = api.create_disk(&format!("db1_{number}"), DISK_BYTES)?;
+            let disk = api.create_disk(&format!("db1_{number}"), size_bytes)?;
             api.attach(&vm, &disk, "virtio", number == 0)?;
             disks.push(disk);
         }
@@ -89,6 +101,7 @@ impl World {
             snapshots: Vec::new(),
             seen: 0,
             count: 0,
+            hidden_max: 0,
             is_fresh: false,
             was_busy: false,
             slowest: Duration::ZERO,
@@ -335,27 +348,12 @@ impl Attempt {
     /// Sends the request; returns the failure that it was answered with. Whether it was answered at all is for the
     /// caller to judge.
     fn begin(&self, api: &Api) -> Result<Option<Refusal>> {
-        let target = self.target.as_ref().map_or("", |(id, _)| id);
-        let path = format!("vms/{}/snapshots/{target}", self.vm);
-        match self.operation {
-            Operation::Create { memory, .. } => {
-                api.begin_snapshot(&self.vm, &self.description, memory, None)?;
-            }
-            Operation::DeleteActive { .. } | Operation::DeleteMiddle => {
-                api.delete(&path)?.expect(&[200])?;
-            }
-            Operation::Restore => {
-                let parameters = "<action><restore_memory>false</restore_memory></action>";
-                return Self::act(api, &format!("{path}/restore"), parameters);
-            }
-            Operation::Start => return Self::act(api, &format!("vms/{}/start", self.vm), "<action/>"),
+        let answer = self.ask(api)?;
+        if !matches!(self.operation, Operation::Restore | Operation::Start) {
+            answer.expect(&[200, 201, 202])?;
+            return Ok(None);
         }
-        Ok(None)
-    }
-
-    /// An action waits a moment for its job, so its answer may tell that the job failed.
-    fn act(api: &Api, path: &str, parameters: &str) -> Result<Option<Refusal>> {
-        let answer = api.post(path, parameters)?;
+        // An action waits a moment for its job, so its answer may tell that the job failed.
         if let Ok(refusal) = answer.refusal() {
             return Ok(Some(refusal));
         }
@@ -365,6 +363,27 @@ impl Attempt {
             "failed without an error status: {answer:?}"
         );
         Ok(None)
+    }
+
+    /// Sends the request.
+    fn ask(&self, api: &Api) -> Result<Answer> {
+        let target = self.target.as_ref().map_or("", |(id, _)| id);
+        let path = format!("vms/{}/snapshots/{target}", self.vm);
+        match self.operation {
+            Operation::Create { memory, .. } => {
+                let body = format!(
+                    "<snapshot><description>{}</description><persist_memorystate>{memory}</persist_memorystate></snapshot>",
+                    self.description
+                );
+                api.post(&format!("vms/{}/snapshots", self.vm), &body)
+            }
+            Operation::DeleteActive { .. } | Operation::DeleteMiddle => api.delete(&path),
+            Operation::Restore => {
+                let parameters = "<action><restore_memory>false</restore_memory></action>";
+                api.post(&format!("{path}/restore"), parameters)
+            }
+            Operation::Start => api.post(&format!("vms/{}/start", self.vm), "<action/>"),
+        }
     }
 
     /// A request whose daemon lived was answered, and truly: what is called failed was taken back.

@@ -45,7 +45,7 @@ impl AddAssign for Hits {
 }
 
 /// Splitmix64: the next number of a sequence that depends on the seed only.
-fn next(state: &mut u64) -> u64 {
+pub(super) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -96,7 +96,7 @@ impl Random {
 ///
 /// # Errors
 /// When a variable is no number.
-pub fn moments(count: u64, first: u64) -> Result<Vec<Random>> {
+pub fn seeds(count: u64, first: u64) -> Result<Vec<u64>> {
     let read = |name: &str| -> Result<Option<u64>> {
         std::env::var(name)
             .ok()
@@ -104,11 +104,11 @@ pub fn moments(count: u64, first: u64) -> Result<Vec<Random>> {
             .transpose()
     };
     if let Some(seed) = read("STILLPOINT_CRASH_SEED")? {
-        return Ok(vec![Random::of(seed)]);
+        return Ok(vec![seed]);
     }
     let count = read("STILLPOINT_CRASH_COUNT")?.unwrap_or(count);
     let first = read("STILLPOINT_CRASH_FIRST")?.unwrap_or(first);
-    Ok((first..first.saturating_add(count)).map(Random::of).collect())
+    Ok((first..first.saturating_add(count)).collect())
 }
 
 impl World {
@@ -155,7 +155,7 @@ impl World {
         })
     }
 
-    fn kill(&mut self, victim: Victim) -> Result<()> {
+    pub(super) fn kill(&mut self, victim: Victim) -> Result<()> {
         self.was_busy = false;
         match victim {
             Victim::Daemon => self.daemon.kill9(),

@@ -1,0 +1,467 @@
+//! Kills at random moments of backups, their transfers, and what goes on beside them.
+//!
+//! A seed is one kill: a client makes an incremental backup, meanwhile a snapshot is taken or deleted, or nothing, and the
+//! daemon, all QEMU processes, or both die. Afterwards everything must be in order, the client goes on with its backup if
+//! there is one, and the next backup, from the newest checkpoint that is listed, must be the disks byte for byte, and one
+//! moment of the guest's records. What was downloaded before the kill is judged the same way.
+
+use super::client::{Bytes, Client, Fetched, Phase, Stage, patiently};
+use super::random::next;
+use super::{Attempt, BOOT_MAX, DISKS, GOES_ON_MAX, IN_ORDER_MAX, Operation, Outcome, Victim, World};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::time::Duration;
+use stillpoint_testkit::{Answer, Api, eventually, records::Checker};
+
+/// Longest time from the begin of a stage to the kill, in milliseconds: about what the stage takes.
+const DELAY_MAX_MS: u64 = 400;
+/// The same of a download, which takes longer.
+const DELAY_TRANSFER_MAX_MS: u64 = 1000;
+/// Until when a client must have come to a stage: a merge may go before it.
+const STAGE_MAX: Duration = Duration::from_secs(120);
+/// Checkpoints beyond this are deleted, as clients do: oldest first.
+const CHECKPOINTS_MAX: usize = 3;
+/// What a checkpoint holds apart: one image of each disk, below the first one that the user knows or the guest writes to.
+const HIDDEN_MAX: usize = 1;
+/// Small: each is downloaded twice for each kill.
+const DISK_BYTES: u64 = 24 << 20;
+
+/// One random kill in a backup.
+#[derive(Debug, Clone, Copy)]
+pub struct BackupKill {
+    /// What it was made from.
+    pub seed: u64,
+    /// The kind of the backup: with a snapshot that users see, or without.
+    pub use_active: bool,
+    /// What goes on beside it, if anything.
+    pub beside: Option<Operation>,
+    /// When that begins.
+    pub beside_at: Stage,
+    /// Who dies.
+    pub victim: Victim,
+    /// In which stage of the backup.
+    pub stage: Stage,
+    /// How long after the stage began.
+    pub delay: Duration,
+    /// The client has lost what it downloaded before the kill.
+    pub forgets: bool,
+}
+
+impl BackupKill {
+    /// The kill that a seed stands for.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut state = seed;
+        let mut below = |n: u64| next(&mut state) % n;
+        let stage = |n: u64| match n {
+            0 => Stage::Begin,
+            1 => Stage::Transfer,
+            _ => Stage::End,
+        };
+        let use_active = below(2) == 0;
+        let beside = match below(4) {
+            0 => None,
+            1 => Some(Operation::Create {
+                memory: false,
+                live: true,
+            }),
+            2 => Some(Operation::DeleteActive { live: true }),
+            _ => Some(Operation::DeleteMiddle),
+        };
+        // A guest that died must boot again, which takes most of the time.
+        let victim = match below(5) {
+            0..=2 => Victim::Daemon,
+            3 => Victim::Machine,
+            _ => Victim::Both,
+        };
+        let (beside_at, stage) = (stage(below(3)), stage(below(3)));
+        let delay_max = match stage {
+            Stage::Transfer => DELAY_TRANSFER_MAX_MS,
+            _ => DELAY_MAX_MS,
+        };
+        Self {
+            seed,
+            use_active,
+            beside,
+            beside_at,
+            victim,
+            stage,
+            delay: Duration::from_millis(below(delay_max + 1)),
+            forgets: below(2) == 0,
+        }
+    }
+}
+
+/// What became of a backup that met a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The request was not heard.
+    Never,
+    /// It succeeded.
+    Succeeded,
+    /// It failed, and said so.
+    Failed,
+}
+
+/// What one kill came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How far the client was when it happened.
+    pub met: Stage,
+    /// What became of the backup.
+    pub fate: Fate,
+    /// What became of what went on beside it.
+    pub beside: Option<Outcome>,
+    /// Why the next backup was not incremental.
+    pub full: Option<String>,
+}
+
+/// What a run of such kills came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackupHits {
+    /// Kills.
+    pub all: usize,
+    /// Of these: before the client was done.
+    pub met: usize,
+    /// Backups that succeeded all the same.
+    pub succeeded: usize,
+    /// Next backups that were incremental.
+    pub incremental: usize,
+}
+
+impl fmt::Display for BackupHits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            all,
+            met,
+            succeeded,
+            incremental,
+        } = self;
+        write!(
+            f,
+            "{all} kills, {met} before the client was done; {succeeded} backups succeeded all the same; {incremental} next \
+             backups stayed incremental: {} %",
+            100 * incremental / all.max(&1)
+        )
+    }
+}
+
+impl AddAssign<&Told> for BackupHits {
+    fn add_assign(&mut self, told: &Told) {
+        self.all += 1;
+        self.met += usize::from(told.met != Stage::Over);
+        self.succeeded += usize::from(told.fate == Fate::Succeeded);
+        self.incremental += usize::from(told.full.is_none());
+    }
+}
+
+/// A [`World`] that is backed up, and what its client keeps.
+#[derive(Debug)]
+pub struct Vault {
+    /// The daemon and its VM.
+    pub world: World,
+    /// What the disks held at each checkpoint.
+    kept: BTreeMap<String, Vec<Bytes>>,
+    /// Where the ids of the backups of peace come from.
+    ids: u64,
+}
+
+impl Vault {
+    /// A running guest, and its first backup, which is full.
+    ///
+    /// # Errors
+    /// When either fails.
+    pub fn new() -> Result<Self> {
+        let mut world = World::with_disks(DISK_BYTES)?;
+        world.hidden_max = HIDDEN_MAX;
+        world.up()?;
+        let (kept, ids) = (BTreeMap::new(), u64::MAX);
+        let mut vault = Self { world, kept, ids };
+        ensure!(
+            vault.back_up(false)?.is_some(),
+            "a backup without a checkpoint to begin from was not full"
+        );
+        Ok(vault)
+    }
+
+    /// Runs one kill.
+    ///
+    /// # Errors
+    /// When anything is not as promised afterwards; the error names the seed.
+    pub fn crash(&mut self, kill: BackupKill) -> Result<Told> {
+        self.crash_inner(&kill)
+            .inspect_err(|_| self.world.daemon.keep())
+            .with_context(|| format!("{kill:?}; again: STILLPOINT_CRASH_SEED={}", kill.seed))
+    }
+
+    fn crash_inner(&mut self, kill: &BackupKill) -> Result<Told> {
+        self.forget_checkpoints()?;
+        self.world.prepare(kill.beside.unwrap_or(Operation::Create {
+            memory: false,
+            live: true,
+        }))?;
+        self.world.seen = self.world.last_event()?;
+        let attempt = kill.beside.map(|operation| self.world.attempt(operation));
+        let durable = self.world.note();
+        let from = self.newest()?.context("no checkpoint is listed")?;
+        let base = self.kept.get(&from).context("a checkpoint that nobody made")?.clone();
+        let (vm, disks) = (self.world.vm.clone(), self.world.disks.clone());
+        let mut client = Client::new(&vm, &disks, id(kill.seed, self.world.count));
+        client.from = Some((&from, &base));
+        client.use_active = kill.use_active;
+
+        let met = self.die(kill, &client, attempt.as_ref())?;
+        self.world.come_back(kill.victim)?;
+        let before = client.fetched();
+        let had_all = client.has_all();
+        if kill.forgets {
+            client.forget();
+        }
+        let fate = self.ended(kill.victim, &client, had_all)?;
+        let after = client.fetched();
+        for (disk, fetched) in &before {
+            let again = after.get(disk).unwrap_or(fetched);
+            rebuilt_is_whole(*disk, fetched).context("what was downloaded before the kill")?;
+            same(&again.whole, &fetched.whole)
+                .with_context(|| format!("disk {disk} of one backup, before the kill and after"))?;
+        }
+        let all = before.into_iter().chain(after).collect();
+        self.judge(&all, durable).context("what was downloaded")?;
+        let beside = self.in_order(kill, attempt.as_ref())?;
+
+        self.world.up()?;
+        self.world.seen = self.world.last_event()?;
+        let full = self.back_up(kill.use_active).context("the next backup")?;
+        self.world.settled(&["up"])?;
+        Ok(Told {
+            met,
+            fate,
+            beside,
+            full,
+        })
+    }
+
+    /// Has the client work, something go on beside it, and the victim die; returns how far the client was.
+    fn die(&mut self, kill: &BackupKill, client: &Client<'_>, attempt: Option<&Attempt>) -> Result<Stage> {
+        let (api, world) = (Arc::clone(&self.world.api), &mut self.world);
+        std::thread::scope(|scope| {
+            let runs = scope.spawn(|| client.run(&api));
+            let beside = attempt.map(|attempt| scope.spawn(|| beside(attempt, kill.beside_at, client, &api)));
+            let begun = client.progress.wait(kill.stage, STAGE_MAX);
+            std::thread::sleep(kill.delay); // the random moment itself
+            let met = client.progress.now();
+            let died = world.kill(kill.victim);
+            let (Ok(ran), Ok(answer)) = (runs.join(), beside.map_or(Ok(None), |thread| thread.join())) else {
+                bail!("a request panicked")
+            };
+            begun?;
+            died?;
+            if met == Some(Stage::Over) {
+                ran.context("a client that nobody disturbed")?;
+            }
+            // Not what it came to: that is looked at. But a daemon that lives must answer.
+            if kill.victim == Victim::Machine
+                && let Some(Err(error)) = answer
+            {
+                return Err(error.context("what goes on beside"));
+            }
+            met.context("the client did not begin")
+        })
+    }
+
+    /// The client goes on, and learns what became of its backup.
+    fn ended(&mut self, victim: Victim, client: &Client<'_>, had_all: bool) -> Result<Fate> {
+        let api = &self.world.api;
+        let mut phase = client.go_on(api);
+        if phase.is_err() && victim != Victim::Daemon {
+            // A transfer whose storage daemon is dead may not have noticed yet; another one must do.
+            client.end_transfers(api)?;
+            phase = client.go_on(api);
+        }
+        match phase.context("the client goes on")? {
+            Phase::Never => Ok(Fate::Never),
+            Phase::Ready => bail!("a backup that was finalized is ready"),
+            Phase::Succeeded(checkpoint) => {
+                // It may have lost what it had, after it had finalized: then it goes on from the checkpoint before.
+                if client.has_all() {
+                    self.keep(checkpoint, client);
+                } else {
+                    ensure!(had_all, "a backup succeeded without being downloaded");
+                    self.delete_checkpoint(&checkpoint)?;
+                }
+                Ok(Fate::Succeeded)
+            }
+            Phase::Failed(reason, checkpoint) => {
+                ensure!(!reason.is_empty(), "a backup that failed does not say why");
+                let listed = self.checkpoints()?;
+                ensure!(
+                    !listed.contains(&checkpoint),
+                    "the checkpoint of a backup that failed is listed"
+                );
+                Ok(Fate::Failed)
+            }
+        }
+    }
+
+    fn keep(&mut self, checkpoint: String, client: &Client<'_>) {
+        let disks = client.fetched().into_values();
+        let kept = disks.map(|fetched| fetched.rebuilt.unwrap_or(fetched.whole)).collect();
+        self.kept.insert(checkpoint, kept);
+    }
+
+    /// What was downloaded is right: what was rebuilt is the disk, and all disks are one moment of the guest's records.
+    fn judge(&self, fetched: &BTreeMap<usize, Fetched>, durable: u64) -> Result<()> {
+        for (disk, fetched) in fetched {
+            rebuilt_is_whole(*disk, fetched)?;
+        }
+        if fetched.len() < DISKS {
+            return Ok(());
+        }
+        let directory = self.world.daemon.data_dir().join("run/judged");
+        std::fs::create_dir_all(&directory)?;
+        let mut files = Vec::new();
+        for (disk, fetched) in fetched {
+            let path = directory.join(disk.to_string());
+            std::fs::write(&path, &fetched.whole)?;
+            files.push(path);
+        }
+        Checker::new().at_least(durable).check(&files)?;
+        Ok(std::fs::remove_dir_all(&directory)?)
+    }
+
+    /// Everything is in order after the kill, and what went on beside was carried out wholly or not at all.
+    fn in_order(&mut self, kill: &BackupKill, attempt: Option<&Attempt>) -> Result<Option<Outcome>> {
+        let world = &mut self.world;
+        if kill.victim == Victim::Daemon {
+            world
+                .await_records(GOES_ON_MAX)
+                .context("the guest does not go on after the restart")?;
+        }
+        let status = if kill.victim == Victim::Daemon { "up" } else { "down" };
+        world.settled(&[status])?;
+        let outcome = attempt.map(|attempt| world.outcome(attempt)).transpose()?;
+        if let Some((attempt, outcome)) = attempt.zip(outcome) {
+            world.expect_events(attempt, outcome)?;
+            world.verify(attempt, outcome)?;
+        }
+        world.expect_snapshots()?;
+        world.check_images()?;
+        Ok(outcome)
+    }
+
+    /// A backup in peace, from the newest checkpoint that is listed. Returns why it was not incremental, if it was not.
+    fn back_up(&mut self, use_active: bool) -> Result<Option<String>> {
+        let (vm, disks) = (self.world.vm.clone(), self.world.disks.clone());
+        let from = self.newest()?;
+        let base = from.as_ref().map(|from| self.kept.get(from)).map(|kept| kept.cloned());
+        let base = base.map(|kept| kept.context("a checkpoint whose content nobody has"));
+        let base = base.transpose()?;
+        self.ids -= 1;
+        let mut client = Client::new(&vm, &disks, id(self.ids, self.world.count));
+        client.from = from.as_deref().zip(base.as_deref());
+        client.use_active = use_active;
+        let durable = self.world.await_records(BOOT_MAX)?;
+        client.run(&self.world.api)?;
+        let Phase::Succeeded(checkpoint) = client.go_on(&self.world.api)? else {
+            bail!("it did not succeed")
+        };
+        let fetched = client.fetched();
+        self.judge(&fetched, durable)?;
+        self.keep(checkpoint, &client);
+        if fetched.values().all(|fetched| fetched.rebuilt.is_some()) {
+            return Ok(None);
+        }
+        if from.is_none() {
+            return Ok(Some("there was no checkpoint".to_owned()));
+        }
+        let events = self.world.api.events(self.world.seen)?;
+        let why = events.iter().find(|event| event.text_at("code") == Some("10791"));
+        let why = why.and_then(|event| event.text_at("description"));
+        Ok(Some(why.context("a full backup that does not say why")?.to_owned()))
+    }
+
+    /// The checkpoints that are listed, oldest first.
+    fn checkpoints(&self) -> Result<Vec<String>> {
+        let path = self.world.vm_path("/checkpoints");
+        let list = self.world.api.get(&path)?.expect(&[200])?.xml()?;
+        list.children
+            .iter()
+            .map(|checkpoint| checkpoint.id().map(str::to_owned))
+            .collect()
+    }
+
+    fn newest(&self) -> Result<Option<String>> {
+        Ok(self.checkpoints()?.pop())
+    }
+
+    fn delete_checkpoint(&self, checkpoint: &str) -> Result<()> {
+        let (api, path) = (&self.world.api, self.world.vm_path("/checkpoints"));
+        let path = format!("{path}/{checkpoint}");
+        patiently(|| api.delete(&path))?.expect(&[200])?;
+        eventually(IN_ORDER_MAX, "a checkpoint to be gone", || {
+            Ok((api.get(&path)?.status == 404).then_some(()))
+        })
+    }
+
+    /// Old checkpoints go, and what was kept of them.
+    fn forget_checkpoints(&mut self) -> Result<()> {
+        let listed = self.checkpoints()?;
+        let (old, new) = listed.split_at(listed.len().saturating_sub(CHECKPOINTS_MAX));
+        for checkpoint in old {
+            self.delete_checkpoint(checkpoint)?;
+        }
+        self.kept.retain(|checkpoint, _| new.contains(checkpoint));
+        Ok(())
+    }
+}
+
+/// Sends the request from that stage on until it is let in, or the client is done.
+fn beside(attempt: &Attempt, stage: Stage, client: &Client<'_>, api: &Api) -> Option<Result<Answer>> {
+    if let Err(error) = client.progress.wait(stage, STAGE_MAX) {
+        return Some(Err(error));
+    }
+    let asked = eventually(STAGE_MAX, "a free VM, or the client's end", || {
+        let is_last = client.progress.now() == Some(Stage::Over);
+        let answer = attempt.ask(api)?;
+        Ok((answer.status != 409 || is_last).then_some(answer))
+    });
+    Some(asked.and_then(|answer| answer.expect(&[200, 201, 202, 409])))
+}
+
+/// An id for a backup: another one for each kill, and the same for the same seed in the same place.
+fn id(seed: u64, count: usize) -> String {
+    let mut state = seed ^ (count as u64).rotate_left(32);
+    let (high, low) = (next(&mut state), next(&mut state));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 48 & 0xfff,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+/// The changes, laid over what the client had, are the disk.
+fn rebuilt_is_whole(disk: usize, fetched: &Fetched) -> Result<()> {
+    let Some(rebuilt) = &fetched.rebuilt else { return Ok(()) };
+    same(rebuilt, &fetched.whole).with_context(|| format!("disk {disk}, rebuilt and whole"))
+}
+
+/// Two contents are the same; the error tells where they are not.
+fn same(left: &[u8], right: &[u8]) -> Result<()> {
+    ensure!(left.len() == right.len(), "{} and {} bytes", left.len(), right.len());
+    if left == right {
+        return Ok(());
+    }
+    let wrong: Vec<usize> = (0..left.len()).filter(|at| left[*at] != right[*at]).collect();
+    bail!(
+        "WRONG BYTES: {} differ, from offset {:?} to {:?}",
+        wrong.len(),
+        wrong.first(),
+        wrong.last()
+    )
+}
