@@ -27,7 +27,7 @@ const CHECKPOINTS_MAX: usize = 3;
 /// What a checkpoint holds apart: one image of each disk, below the first one that the user knows or the guest writes to.
 const HIDDEN_MAX: usize = 1;
 /// Small: each is downloaded twice for each kill.
-const DISK_BYTES: u64 = 24 << 20;
+const DISK_BYTES: u64 = 16 << 20;
 
 /// One random kill in a backup.
 #[derive(Debug, Clone, Copy)]
