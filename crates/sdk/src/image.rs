@@ -38,6 +38,9 @@ pub struct Features {
     /// Connections that may write at once.
     #[serde(default = "one")]
     pub max_writers: usize,
+    /// How many ranges [`ImageClient::read_many`] may ask for at once; 0: the server does not know it.
+    #[serde(default)]
+    pub many_ranges: usize,
 }
 
 fn one() -> usize {
@@ -162,6 +165,25 @@ impl ImageClient {
         Ok(BodyReader::new(request, answer.into_body(), Some(length)))
     }
 
+    /// Begins to read many ranges (offset and length, in the order of the disk), as one stream of their bytes with nothing
+    /// between. Only of a Stillpoint server, and not of more ranges than [`Features::many_ranges`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_many(&self, ranges: &[(u64, u64)]) -> Result<BodyReader, Error> {
+        let place = self.url.0.rsplit_once("/images/");
+        let (base, ticket) =
+            place.ok_or_else(|| Error::Usage("the transfer's URL is not one of a Stillpoint server".into()))?;
+        let message = serde_json::json!({ "ranges": ranges }).to_string();
+        let length = ranges.iter().map(|(_, length)| length).sum();
+        let url = format!("{base}/stillpoint/v1/images/{ticket}/read");
+        let mut sent = self.request(Method::POST, &url, transport::whole(message.into()))?;
+        let kind = HeaderValue::from_static("application/json");
+        sent.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let (request, answer) = self.exchange("POST read", sent, &[StatusCode::OK]).await?;
+        Ok(BodyReader::new(request, answer.into_body(), Some(length)))
+    }
+
     /// Writes bytes at `offset`. They are durable after [`Self::flush`].
     ///
     /// # Errors
@@ -228,9 +250,13 @@ impl ImageClient {
     }
 
     fn begin(&self, method: Method, below: &str, body: Body) -> Result<Request<Body>, Error> {
+        self.request(method, &format!("{}{below}", self.url.0), body)
+    }
+
+    fn request(&self, method: Method, url: &str, body: Body) -> Result<Request<Body>, Error> {
         request::Builder::new()
             .method(method)
-            .uri(format!("{}{below}", self.url.0))
+            .uri(url)
             .header(header::USER_AGENT, self.connection.user_agent())
             .body(body)
             .map_err(|error| Error::Usage(format!("the transfer's URL cannot be used: {error}")))

@@ -1,5 +1,6 @@
 //! Room `transfer`: the data plane. Whoever knows a ticket's id reads or writes a disk's bytes over HTTP, as with
-//! ovirt-imageio 2.5: `/images/{ticket}`, its `extents` and its `checksum`.
+//! ovirt-imageio 2.5: `/images/{ticket}`, its `extents` and its `checksum`; and of our own many ranges in one answer
+//! (`/stillpoint/v1/images/{ticket}/read`).
 //!
 //! It implements the core's [`DataPlane`] and is a service to be mounted; it knows nothing of VMs, disks and users, no SQL,
 //! no QMP. Its tickets are in memory only.
@@ -9,7 +10,8 @@
 //!            │           └───── raw   a file
 //!          ranges
 //! ```
-//! Mounting it: merge [`router`] into the server's; it serves everything below `/images/`.
+//! Mounting it: merge [`router`] into the server's; it serves everything below `/images/` and
+//! `/stillpoint/v1/images/`.
 
 mod checksum;
 mod extents;
@@ -67,7 +69,7 @@ impl DataPlane for Transfer {
     }
 }
 
-/// The service: `/images/{ticket}` and what is below. To be merged into the server's router.
+/// The service: `/images/{ticket}` and what is below, and `/stillpoint/v1/images/{ticket}/read`. To be merged into the server's router.
 pub fn router(transfer: Transfer) -> axum::Router {
     http::router(transfer.0)
 }

@@ -16,6 +16,51 @@ async fn raw_disk(directory: &tempfile::TempDir, length: usize) -> (Source, Vec<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_ranges_that_make_no_sense_are_refused_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, _) = raw_disk(&directory, 8192).await;
+    let plane = Plane::start().await;
+    let id = plane.add(source, 8192, READ).await;
+    let too_many = serde_json::json!({ "ranges": (0..4097).map(|n| (n, 1)).collect::<Vec<_>>() }).to_string();
+    let (huge, endless) = (u64::MAX.to_string(), " ".repeat(300_000));
+    for (message, status) in [
+        ("", 400),
+        ("[]", 400),
+        ("{}", 400),
+        (r#"{"ranges": []}"#, 400),
+        (r#"{"ranges": [[0]]}"#, 400),
+        (r#"{"ranges": [[-1, 1]]}"#, 400),
+        (r#"{"ranges": [[0, 1]], "more": 1}"#, 400),
+        (r#"{"ranges": [[0, 1], [0, 1]]}"#, 400),
+        (r#"{"ranges": [[4096, 1], [0, 1]]}"#, 400),
+        (r#"{"ranges": [[0, 100], [99, 1]]}"#, 400),
+        (&too_many, 400),
+        (&endless, 413),
+        (r#"{"ranges": [[0, 0]]}"#, 416),
+        (r#"{"ranges": [[0, 1], [8192, 1]]}"#, 416),
+        (r#"{"ranges": [[8191, 2]]}"#, 416),
+        (&format!("{{\"ranges\": [[{huge}, {huge}]]}}"), 416),
+    ] {
+        let refused = plane.ask("POST", &many(&id), &[], message.as_bytes()).await;
+        let told: String = message.chars().take(60).collect();
+        assert_eq!(refused.status, status, "{told}: {}", refused.text());
+    }
+    let good = br#"{"ranges": [[0, 1]]}"#;
+    let other = stillpoint_engine::ports::TicketId(uuid::Uuid::new_v4());
+    assert_eq!(plane.ask("POST", &many(&other), &[], good).await.status, 403);
+    assert_eq!(plane.ask("GET", &many(&id), &[], b"").await.status, 405);
+    for odd in [
+        "/stillpoint/v1/images/x",
+        "/stillpoint/v1/images/x/more",
+        "/stillpoint/v1/images/a/b/read",
+    ] {
+        let refused = plane.ask("POST", odd, &[], good).await;
+        assert!([403, 404].contains(&refused.status), "{odd}: {}", refused.status);
+    }
+    assert_eq!(plane.ask("POST", &many(&id), &[], good).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_valid_ticket_and_the_right_there_is_nothing_to_get() {
     let directory = tempfile::tempdir().unwrap();
     let (source, _) = raw_disk(&directory, 8192).await;

@@ -272,6 +272,59 @@ async fn an_upload_to_a_raw_file_is_in_the_file_and_stays_sparse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_ranges_come_in_one_answer_and_count_as_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("disk.qcow2");
+    make_qcow2(&image, SIZE);
+    let data = noise(5, usize::try_from(16 * MIB).unwrap());
+    let raw = directory.path().join("disk.raw");
+    let mut whole = data.clone();
+    whole.resize(usize::try_from(SIZE).unwrap(), 0);
+    std::fs::write(&raw, &whole).unwrap();
+    run(
+        "qemu-img",
+        &[
+            "convert",
+            "-n",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            raw.to_str().unwrap(),
+            image.to_str().unwrap(),
+        ],
+    );
+    let nbd = Nbd::start(directory.path(), &image, &["--read-only"]).await;
+    let plane = Plane::start().await;
+    // Small ones, neighbours, one over several requests to the source, zeroes, and the last byte.
+    let mut ranges: Vec<(u64, u64)> = (0..4000).map(|n| (n * 1536, 512)).collect();
+    ranges.extend([
+        (8 * MIB, 100),
+        (8 * MIB + 100, 100),
+        (9 * MIB + 7, 5 * MIB + 1),
+        (20 * MIB, MIB),
+        (SIZE - 1, 1),
+    ]);
+    let bytes = |offset: u64, length: u64| {
+        let (begin, length) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
+        &whole[begin..begin + length]
+    };
+    let wanted: Vec<u8> = ranges
+        .iter()
+        .flat_map(|(offset, length)| bytes(*offset, *length))
+        .copied()
+        .collect();
+    for source in [nbd.source(None), Source::Raw(raw.clone())] {
+        let id = plane.add(source, SIZE, READ).await;
+        let message = serde_json::json!({ "ranges": ranges }).to_string();
+        let answer = plane.ask("POST", &many(&id), &[], message.as_bytes()).await;
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{}", answer.text());
+        assert!(answer.body == wanted, "the bytes differ");
+        assert_eq!(plane.transferred(&id).await, wanted.len() as u64);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn options_tell_what_a_ticket_may() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("disk.raw");
@@ -284,6 +337,7 @@ async fn options_tell_what_a_ticket_may() {
     let options: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(options["features"], serde_json::json!(["checksum", "extents"]));
     assert_eq!((&options["max_readers"], options.get("unix_socket")), (&8.into(), None));
+    assert_eq!(options["many_ranges"], 4096);
     let answer = plane
         .ask("OPTIONS", &path(&write), &[("Origin", "https://example.com")], b"")
         .await;

@@ -6,7 +6,7 @@
 use super::{
     Trouble, blocking,
     progress::Bar,
-    qcow2::{self, Areas, CLUSTER_BYTES, Kind, Map, MapBuilder, Mode, Writer},
+    qcow2::{self, Areas, CLUSTER_BYTES, Kind, Map, MapBuilder, Mode, Run, Writer},
     retry::Patience,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -64,58 +64,120 @@ impl From<Error> for Stop {
     }
 }
 
+/// Of areas that are read together, so much data: as much as one area can have.
+const TOGETHER_BYTES: u64 = qcow2::AREA_CLUSTERS * CLUSTER_BYTES;
+/// And so many ranges, if the server takes them.
+const TOGETHER_RANGES: usize = 1024;
+
+/// An area of the disk, and its parts.
+type Area = (u64, Vec<Run>);
+
+fn data_parts(parts: &[Run]) -> impl Iterator<Item = &Run> {
+    parts.iter().filter(|part| part.kind == Kind::Data)
+}
+
+/// Puts areas together that have little data each, for a server that reads many ranges at once.
+fn together(areas: impl Iterator<Item = Area>, many_ranges: usize) -> impl Iterator<Item = Vec<Area>> {
+    let weigh = |(_, parts): &Area| {
+        let clusters = data_parts(parts).map(|part| part.count).sum::<u64>();
+        (clusters * CLUSTER_BYTES, data_parts(parts).count())
+    };
+    let mut areas = areas.peekable();
+    std::iter::from_fn(move || {
+        let first = areas.next()?;
+        let (mut bytes, mut ranges) = weigh(&first);
+        let mut found = vec![first];
+        while let Some(area) = areas.next_if(|area| {
+            let (more_bytes, more_ranges) = weigh(area);
+            bytes + more_bytes <= TOGETHER_BYTES && ranges + more_ranges <= many_ranges.min(TOGETHER_RANGES)
+        }) {
+            let (more_bytes, more_ranges) = weigh(&area);
+            (bytes, ranges) = (bytes + more_bytes, ranges + more_ranges);
+            found.push(area);
+        }
+        Some(found)
+    })
+}
+
 /// Reads all data of the writer's map, over several connections; returns the digest of the content that came.
+/// `many_ranges`: so many at once, if the server can; else 0.
 pub(crate) async fn download(
     image: &ImageClient,
     writer: &Arc<Writer>,
     connections: usize,
+    many_ranges: usize,
     bar: &Bar<'_>,
 ) -> Result<String, Trouble> {
-    let fetched = stream::iter(qcow2::areas(writer.map()))
-        .map(|(area, parts)| async move {
-            let mut data = Vec::new();
-            for part in parts.iter().filter(|part| part.kind == Kind::Data) {
+    let fetched = stream::iter(together(qcow2::areas(writer.map()), many_ranges))
+        .map(|areas| async move {
+            let of_part = |part: &Run| {
                 let offset = part.first * CLUSTER_BYTES;
-                let length = writer.map().byte_end(part.end()) - offset;
-                read(image, offset, length, &mut data, bar).await?;
-                // The disk's last cluster may be a part of one.
-                data.resize(
-                    data.len()
-                        .next_multiple_of(usize::try_from(CLUSTER_BYTES).expect("64 KiB")),
-                    0,
-                );
+                (offset, writer.map().byte_end(part.end()) - offset)
+            };
+            let parts = areas.iter().flat_map(|(_, parts)| data_parts(parts));
+            let ranges: Vec<_> = parts.map(of_part).collect();
+            let mut data = Vec::new();
+            for ranges in ranges.chunks(many_ranges.max(1)) {
+                read(image, ranges, &mut data, bar).await?;
             }
+            // The disk's last cluster may be a part of one.
+            let whole = data
+                .len()
+                .next_multiple_of(usize::try_from(CLUSTER_BYTES).expect("64 KiB"));
+            data.resize(whole, 0);
             let writer = Arc::clone(writer);
             blocking(move || {
-                let mut rest = data.as_slice();
-                for part in parts.iter().filter(|part| part.kind == Kind::Data) {
-                    let length = usize::try_from(part.count * CLUSTER_BYTES).expect("an area has 4 MiB");
-                    let (bytes, after) = rest.split_at(length);
-                    writer.write_data(part.data_index, bytes)?;
-                    rest = after;
+                let (mut rest, mut digests) = (data.as_slice(), Vec::new());
+                for (area, parts) in areas {
+                    let begin = rest;
+                    for part in data_parts(&parts) {
+                        let length = usize::try_from(part.count * CLUSTER_BYTES).expect("an area has 4 MiB");
+                        let (bytes, after) = rest.split_at(length);
+                        writer.write_data(part.data_index, bytes)?;
+                        rest = after;
+                    }
+                    digests.push((area, qcow2::of_area(&parts, begin)));
                 }
-                Ok((area, qcow2::of_area(&parts, &data)))
+                Ok(digests)
             })
             .await
         })
         .buffer_unordered(connections);
-    let areas = fetched.try_fold(Areas::default(), |mut areas, (area, digest)| {
-        areas.insert(area, digest);
+    let areas = fetched.try_fold(Areas::default(), |mut areas, digests| {
+        for (area, digest) in digests {
+            areas.insert(area, digest);
+        }
         std::future::ready(Ok(areas))
     });
     Ok(areas.await?.finish())
 }
 
-/// Appends bytes of the disk to `data`, going on after broken connections.
-async fn read(image: &ImageClient, offset: u64, length: u64, data: &mut Vec<u8>, bar: &Bar<'_>) -> Result<(), Trouble> {
+/// What is left of ranges (offset and length) after their first `done` bytes.
+fn left_of(ranges: &[(u64, u64)], mut done: u64) -> Vec<(u64, u64)> {
+    let mut left = Vec::with_capacity(ranges.len());
+    for &(offset, length) in ranges {
+        let skipped = done.min(length);
+        done -= skipped;
+        if skipped < length {
+            left.push((offset + skipped, length - skipped));
+        }
+    }
+    left
+}
+
+/// Appends the bytes of these ranges of the disk to `data`, going on after broken connections.
+async fn read(image: &ImageClient, ranges: &[(u64, u64)], data: &mut Vec<u8>, bar: &Bar<'_>) -> Result<(), Trouble> {
     let (begin, mut patience) = (data.len(), Patience::default());
     loop {
-        let done = (data.len() - begin) as u64;
-        if done == length {
+        let left = left_of(ranges, (data.len() - begin) as u64);
+        let Some(&(offset, length)) = left.first() else {
             return Ok(());
-        }
+        };
         let broken = async {
-            let mut body = image.read(offset + done, length - done).await?;
+            let mut body = match left.len() {
+                1 => image.read(offset, length).await?,
+                _ => image.read_many(&left).await?,
+            };
             while let Some(bytes) = body.next().await? {
                 data.extend_from_slice(&bytes);
                 bar.add(bytes.len() as u64);
@@ -126,9 +188,70 @@ async fn read(image: &ImageClient, offset: u64, length: u64, data: &mut Vec<u8>,
         if let Err(error) = broken.await {
             let told = format!("a connection broke ({error}); going on");
             patience.after(error).await.map_err(|error| {
-                Trouble::from(error).context(format!("reading {length} bytes at {offset} of the disk failed"))
+                let what = format!("reading {length} bytes at {offset} of the disk failed");
+                Trouble::from(error).context(what)
             })?;
             bar.say(&told);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(kinds: &[u8]) -> Map {
+        let mut builder = MapBuilder::new(kinds.len() as u64 * CLUSTER_BYTES, Mode::Incremental).unwrap();
+        for (start, kind) in (0..).zip(kinds) {
+            let extent = stillpoint_sdk::Extent {
+                start: start * CLUSTER_BYTES,
+                length: CLUSTER_BYTES,
+                is_zero: *kind == 1,
+                is_dirty: *kind > 0,
+            };
+            builder.push(&extent).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn areas_that_are_read_together_are_all_areas_in_order_and_not_too_much(
+            kinds in prop::collection::vec(0..4_u8, 1..1500), many in 0..200_usize
+        ) {
+            let map = map(&kinds);
+            let groups: Vec<_> = together(qcow2::areas(&map), many).collect();
+            for group in groups.iter().filter(|group| group.len() > 1) {
+                let parts = || group.iter().flat_map(|(_, parts)| data_parts(parts));
+                prop_assert!(parts().count() <= many);
+                prop_assert!(parts().map(|part| part.count).sum::<u64>() <= qcow2::AREA_CLUSTERS);
+            }
+            let all: Vec<_> = groups.into_iter().flatten().collect();
+            let expected: Vec<_> = qcow2::areas(&map).collect();
+            prop_assert_eq!(all.len(), expected.len());
+            for ((area, parts), (expected, of)) in all.iter().zip(&expected) {
+                prop_assert_eq!(area, expected);
+                prop_assert_eq!(format!("{parts:?}"), format!("{of:?}"));
+            }
+        }
+
+        #[test]
+        fn after_a_break_exactly_what_is_missing_is_left(
+            lengths in prop::collection::vec((1..9_u64, 0..9_u64), 1..20), done in 0..200_u64
+        ) {
+            let mut at = 0;
+            let ranges: Vec<(u64, u64)> = lengths.iter().map(|(length, gap)| {
+                let range = (at, *length);
+                at += length + gap;
+                range
+            }).collect();
+            let bytes = |ranges: &[(u64, u64)]| -> Vec<u64> {
+                ranges.iter().flat_map(|(offset, length)| *offset..offset + length).collect()
+            };
+            let all = bytes(&ranges);
+            let skipped = usize::try_from(done).unwrap().min(all.len());
+            prop_assert_eq!(bytes(&left_of(&ranges, done)), &all[skipped..]);
         }
     }
 }

@@ -92,7 +92,7 @@ impl Run<'_> {
         let (path, backing) = (partial.file(&file), disk.backing.as_ref().map(Backing::name));
         let writer = Arc::new(blocking(move || Ok(Writer::create(&path, map, backing.as_deref())?)).await?);
         let bar = self.progress.begin(disk.alias.as_str(), data_bytes);
-        let came = download::download(&ticket.image, &writer, ticket.connections, &bar).await;
+        let came = download::download(&ticket.image, &writer, ticket.connections, ticket.many_ranges, &bar).await;
         bar.end();
         let came = came?;
         ticket.finish(&self.opened).await?;

@@ -26,6 +26,8 @@ pub(crate) struct Ticket {
     pub(crate) image: ImageClient,
     /// Requests that the server likes to get at once.
     pub(crate) connections: usize,
+    /// Ranges that one request may ask for; 0: only one, by the common protocol.
+    pub(crate) many_ranges: usize,
 }
 
 /// Begins a transfer and waits until its bytes can be had.
@@ -67,6 +69,7 @@ pub(crate) async fn open(
         service,
         image,
         connections: connections.min(allowed).max(1),
+        many_ranges: features.many_ranges,
     })
 }
 

@@ -8,19 +8,14 @@ use crate::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+/// Of small pieces so many bytes are collected before they are sent.
+const BATCH_BYTES: usize = 64 * 1024;
 
 pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<Response<Body>, Refusal> {
     let asked = visit.header(header::RANGE).map(range::range).transpose()?;
-    let op = registry.begin(id, Need::Read)?;
-    let size = match op.source().size_bytes().await {
-        Ok(size) => size.min(op.ticket().size_bytes),
-        Err(error) => {
-            let stopped = Stopped::Source(error);
-            op.end_badly(&stopped);
-            return Err((&stopped).into());
-        }
-    };
+    let (op, size) = sized(registry.begin(id, Need::Read)?).await?;
     let (first, last) = asked.unwrap_or((0, None));
     let end = match last {
         // Not cut to what there is: a client that asks for more is mistaken about the disk.
@@ -31,7 +26,6 @@ pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
     let Some(end) = end else {
         return Err(Refusal::range("Requested range out of allowed range").of_size(size));
     };
-    let length = end - first;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if asked.is_some() {
         StatusCode::PARTIAL_CONTENT
@@ -39,13 +33,7 @@ pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
         StatusCode::OK
     };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    describe(headers);
     headers.insert(
         header::CONTENT_DISPOSITION,
         disposition(op.ticket().file_name.as_deref()),
@@ -59,6 +47,40 @@ pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
                 .map_err(|_no_header| Refusal::range("Cannot satisfy range"))?,
         );
     }
+    stream(op, vec![(first, end)], response).await
+}
+
+/// The operation, and the bytes that it can read.
+pub(super) async fn sized(op: Operation) -> Result<(Operation, u64), Refusal> {
+    match op.source().size_bytes().await {
+        Ok(size) => {
+            let size = size.min(op.ticket().size_bytes);
+            Ok((op, size))
+        }
+        Err(error) => {
+            let stopped = Stopped::Source(error);
+            op.end_badly(&stopped);
+            Err((&stopped).into())
+        }
+    }
+}
+
+/// What is said of data: it is nothing to look at, and nothing to keep.
+pub(super) fn describe(headers: &mut HeaderMap) {
+    let octets = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, octets);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Answers with the bytes of the ranges (begin and end of each), one after the other.
+pub(super) async fn stream(
+    op: Operation,
+    ranges: Vec<(u64, u64)>,
+    mut response: Response<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let length = ranges.iter().map(|(begin, end)| end - begin).sum::<u64>();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     if length == 0 {
         op.end_well();
         return Ok(response);
@@ -66,7 +88,7 @@ pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
     let (outlet, mut items) = Outlet::new();
     let gone = op.token().drop_guard();
     tokio::spawn(async move {
-        match read(&op, &outlet, first, end).await {
+        match read(&op, &outlet, ranges).await {
             Ok(()) => op.end_well(),
             Err(stopped) => {
                 outlet.fail(&stopped);
@@ -79,30 +101,78 @@ pub(super) async fn get(registry: &Registry, id: &str, visit: &Visit) -> Result<
     Ok(response)
 }
 
-async fn read(op: &Operation, outlet: &Outlet, first: u64, end: u64) -> Result<(), Stopped> {
-    let source = op.source();
-    let chunk = u64::from(source.chunk_bytes());
-    let (mut asked, mut sent) = (first, first);
-    let mut ahead = FuturesOrdered::new();
-    let done = loop {
-        while ahead.len() < source.depth() && asked < end {
-            // Whole chunks of the disk, so that requests of neighbours do not share one.
-            let step = (chunk - asked % chunk).min(end - asked);
+/// Cuts ranges into requests: whole chunks of the disk, so that requests of neighbours do not share one.
+fn requests(ranges: Vec<(u64, u64)>, chunk: u64) -> impl Iterator<Item = (u64, u32)> {
+    ranges.into_iter().flat_map(move |(begin, end)| {
+        let mut at = begin;
+        std::iter::from_fn(move || {
+            let step = (chunk - at % chunk).min(end - at);
+            at += step;
             let length = u32::try_from(step).expect("a chunk is far less than 4 GiB");
-            ahead.push_back(source.read(asked, length));
-            asked += step;
+            (length > 0).then(|| (at - step, length))
+        })
+    })
+}
+
+/// Pieces that go out together: small ones cost more than their bytes.
+#[derive(Debug, Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    /// Where they are on the disk: offset and length of each.
+    places: Vec<(u64, u64)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, offset: u64, data: Bytes) {
+        self.bytes += data.len();
+        self.places.push((offset, data.len() as u64));
+        self.pieces.push(data);
+    }
+
+    /// What goes out; one piece as it is, without a copy.
+    fn take(&mut self) -> Bytes {
+        self.bytes = 0;
+        match self.pieces.pop() {
+            Some(only) if self.pieces.is_empty() => only,
+            last => {
+                self.pieces.extend(last);
+                let all = self.pieces.concat().into();
+                self.pieces.clear();
+                all
+            }
         }
-        let data: Bytes = match ahead.next().await {
-            None => return Ok(()),
-            Some(Ok(data)) => data,
-            Some(Err(error)) => break Stopped::Source(error),
-        };
-        let length = data.len() as u64;
-        if let Err(stopped) = outlet.put(op, Item::Data(data)).await {
-            break stopped;
+    }
+}
+
+async fn read(op: &Operation, outlet: &Outlet, ranges: Vec<(u64, u64)>) -> Result<(), Stopped> {
+    let source = op.source();
+    let mut requests = requests(ranges, u64::from(source.chunk_bytes()));
+    let (mut ahead, mut batch) = (FuturesOrdered::new(), Batch::default());
+    let done = loop {
+        while ahead.len() < source.depth()
+            && let Some((offset, length)) = requests.next()
+        {
+            ahead.push_back(async move { (offset, source.read(offset, length).await) });
         }
-        op.transferred(sent, length);
-        sent += length;
+        let next = ahead.next().await;
+        let is_last = next.is_none();
+        match next {
+            Some((offset, Ok(data))) => batch.push(offset, data),
+            Some((_, Err(error))) => break Stopped::Source(error),
+            None => {}
+        }
+        if batch.bytes >= BATCH_BYTES || is_last && batch.bytes > 0 {
+            if let Err(stopped) = outlet.put(op, Item::Data(batch.take())).await {
+                break stopped;
+            }
+            for (offset, length) in batch.places.drain(..) {
+                op.transferred(offset, length);
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
     };
     // What was asked for is waited for, so that nothing reads any more once this operation has ended.
     while ahead.next().await.is_some() {}

@@ -3,6 +3,7 @@
 //! Forms, statuses and texts are imageio's where a client can see them; see its `docs/images.md`.
 
 mod get;
+mod many;
 mod options;
 mod outlet;
 mod patch;
@@ -37,6 +38,7 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
     Router::new()
         .route("/images/{*rest}", handler.clone())
         .route("/images/", handler.clone())
+        .route("/stillpoint/v1/images/{*rest}", handler.clone())
         .route("/images", handler)
 }
 
@@ -98,12 +100,17 @@ async fn serve(registry: &Registry, request: Request) -> Response<Body> {
 /// What a path names.
 enum Place<'a> {
     Image(&'a str),
+    /// Not of imageio.
+    Many(&'a str),
     Extents(&'a str),
     Checksum(&'a str),
     Algorithms,
 }
 
 fn place(path: &str) -> Option<Place<'_>> {
+    if let Some(rest) = path.strip_prefix("/stillpoint/v1/images/") {
+        return rest.strip_suffix("/read").map(Place::Many);
+    }
     let rest = path.strip_prefix("/images/")?;
     Some(match rest.split_once('/') {
         None => Place::Image(rest),
@@ -117,7 +124,7 @@ fn place(path: &str) -> Option<Place<'_>> {
 async fn route(registry: &Registry, visit: &Visit, body: &mut Body) -> Result<Response<Body>, Refusal> {
     let nothing = || Refusal::new(StatusCode::NOT_FOUND, "No handler for this path");
     let place = place(visit.head.uri.path()).ok_or_else(nothing)?;
-    if let Place::Image(id) | Place::Extents(id) | Place::Checksum(id) = place
+    if let Place::Image(id) | Place::Many(id) | Place::Extents(id) | Place::Checksum(id) = place
         && id.is_empty()
     {
         return Err(Refusal::bad("Ticket id is required"));
@@ -129,6 +136,7 @@ async fn route(registry: &Registry, visit: &Visit, body: &mut Body) -> Result<Re
         (Place::Image(id), &Method::GET) => get::get(registry, id, visit).await,
         (Place::Image(id), &Method::PUT) => put::put(registry, id, visit, body).await,
         (Place::Image(id), &Method::PATCH) => patch::patch(registry, id, body).await,
+        (Place::Many(id), &Method::POST) => many::read(registry, id, body).await,
         (Place::Extents(id), &Method::GET) => extents::get(registry, id, visit).await,
         (Place::Checksum(id), &Method::GET) => checksum::get(registry, id, visit).await,
         (Place::Algorithms, &Method::GET) => Ok(checksum::algorithms()),

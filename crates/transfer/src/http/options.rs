@@ -1,6 +1,6 @@
 //! OPTIONS: what a client may do with an image. No unix socket is offered: it would be a way around TLS and its limits.
 
-use super::json;
+use super::{json, many::RANGES_MAX};
 use crate::registry::{Need, Operation};
 use axum::body::Body;
 use http::{HeaderValue, Response, header};
@@ -29,6 +29,10 @@ pub(super) fn of(operation: Operation) -> Response<Body> {
         methods = "OPTIONS,GET,PUT,PATCH";
     }
     operation.end_well();
-    let options = value!({ "features": features, "max_readers": connections, "max_writers": connections });
+    let options = value!({
+        "features": features, "max_readers": connections, "max_writers": connections,
+        // Not of imageio: how many ranges `/stillpoint/v1/images/{ticket}/read` takes at once.
+        "many_ranges": RANGES_MAX,
+    });
     allowing(&options, methods)
 }

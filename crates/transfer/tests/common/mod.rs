@@ -123,6 +123,10 @@ pub(crate) fn path(id: &TicketId) -> String {
     format!("/images/{}", id.0)
 }
 
+pub(crate) fn many(id: &TicketId) -> String {
+    format!("/stillpoint/v1{}/read", path(id))
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Answer {

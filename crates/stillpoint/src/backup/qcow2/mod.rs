@@ -21,9 +21,9 @@ mod read;
 mod tests;
 mod write;
 
-pub(crate) use digest::{Areas, areas, digest, hex, of_area};
+pub(crate) use digest::{AREA_CLUSTERS, Areas, areas, digest, hex, of_area};
 pub(crate) use layout::Layout;
-pub(crate) use map::{Kind, Map, MapBuilder, Mode, Resolved, resolve};
+pub(crate) use map::{Kind, Map, MapBuilder, Mode, Resolved, Run, resolve};
 pub(crate) use read::Image;
 pub(crate) use write::Writer;
 
