@@ -19,6 +19,7 @@ import time
 
 import libvirt
 
+import backups
 import plane
 import report
 from reference import Domain, Libvirt
@@ -54,6 +55,14 @@ def machine_type(vm):
     return words[words.index("-machine") + 1].split(",")[0]
 
 
+def boot_files(daemon, server):
+    """The demo guest, where libvirt's user may read it."""
+    boot = os.path.join(server.root, "disks")
+    for name in ("vmlinuz", "initramfs.img"):
+        shutil.copy(os.path.join(daemon.guest, name), boot)
+    return boot
+
+
 def against_libvirt(place, daemon, server, counts, pairs):
     """Live snapshot without an agent, on both sides by an open connection and by a command."""
     place.part(
@@ -62,15 +71,12 @@ def against_libvirt(place, daemon, server, counts, pairs):
         "`virsh snapshot-create-as --disk-only --atomic` does. Each once as a call over an open connection (Python "
         "on both sides) and once as a command that is started for it (`curl`, `virsh`). Times in ms.",
     )
-    deletes, body_file = [], os.path.join(daemon.root, "body.xml")
+    deletes, body_file, boot = [], os.path.join(daemon.root, "body.xml"), boot_files(daemon, server)
     with open(body_file, "w", encoding="ascii") as file:
         file.write(snapshot_body())
     for disks in counts:
         vm = Vm(daemon, f"plain{disks}", disks, 256, f"{IDLE} sp.disks={disks}")
         vm.start()
-        boot = os.path.join(server.root, "disks")
-        for name in ("vmlinuz", "initramfs.img"):
-            shutil.copy(os.path.join(daemon.guest, name), boot)
         domain = Domain(server, f"plain{disks}", disks, 256, boot, daemon.cmdline(f"{IDLE} sp.disks={disks}"), machine_type(vm))
         vm.console.wait_records(3)
         domain.console.wait_records(3)
@@ -279,7 +285,7 @@ Made by `./bench{arguments}`; this is the report of one run, as it was printed. 
 * Each row: minimum / **median** / maximum of each side, the number n of measurements on each side, and the ratio of the two medians.
 * The pairs are interleaved (ours, theirs, ours, theirs, ...), so the load of the machine hits both sides alike; a ratio means more than a time.
 * Every snapshot is deleted (merged down) before the next, on both sides: all chains have one layer before and two after.
-* Completion is an answer or an event on both sides, never found by polling, except for the end of a delete (asked every 5 ms on both sides).
+* Completion is an answer or an event on both sides, never found by polling, except for the end of a delete (asked every 5 ms on both sides) and where it is said.
 * One warm-up pair before each series is not counted.
 {machine}
 """
@@ -292,7 +298,7 @@ def main():
     parser.add_argument("--python", required=True, help="a Python environment with ovirt-imageio")
     parser.add_argument("--quick", action="store_true", help="5 pairs instead of 30: shows that it works, no more")
     parser.add_argument("--pairs", type=int, help="another number of pairs")
-    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "plane", "itself"), help="only this part")
+    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "plane", "backups", "itself"), help="only this part")
     options = parser.parse_args()
     pairs = options.pairs or (5 if options.quick else 30)
     place, load = report.Report(), os.getloadavg()
@@ -304,9 +310,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it cleans up
     try:
         daemon.start()
-        if wanted("libvirt"):
+        if wanted("libvirt") or wanted("backups"):
             server = Libvirt(os.path.join(root, "l"))
             versions = server.versions()[0]
+        if wanted("libvirt"):
             deletes = against_libvirt(place, daemon, server, (1, 4, 8), pairs)
             place.part("Live delete, against libvirt's active commit and pivot of every disk", "No target. Times in ms.")
             for row in deletes:
@@ -315,11 +322,15 @@ def main():
             with_agent(place, daemon, (1, 4), pairs)
         if wanted("memory"):
             with_memory(place, daemon, pairs)
-        if wanted("plane"):
+        if wanted("plane") or wanted("backups"):
             tls = Daemon(options.binary, os.path.join(root, "t"), options.guest, tls=True)
             try:
                 tls.start()
-                plane.measure(place, tls, options.python, pairs, say)
+                if wanted("plane"):
+                    plane.measure(place, tls, options.python, pairs, say)
+                if wanted("backups"):
+                    boot = boot_files(daemon, server)
+                    backups.measure(place, daemon, tls, server, boot, machine_type, IDLE, options.python, pairs, say)
             finally:
                 tls.stop()
         if wanted("itself"):

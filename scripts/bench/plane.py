@@ -131,14 +131,15 @@ class Imageio:
 
 
 class Transfer:
-    """Ours: a disk, and an image transfer of it."""
+    """Ours: a disk, perhaps as a backup holds it, and an image transfer of it."""
 
-    def __init__(self, daemon, disk, direction):
+    def __init__(self, daemon, disk, direction, backup=None):
         self.api = daemon.api
+        held = f'<backup id="{backup}"/>' if backup else ""
         made = self.api(
             "POST",
             "imagetransfers",
-            f'<image_transfer><disk id="{disk}"/><direction>{direction}</direction><format>raw</format>'
+            f'<image_transfer>{held}<disk id="{disk}"/><direction>{direction}</direction><format>raw</format>'
             "<inactivity_timeout>3600</inactivity_timeout></image_transfer>",
         )
         self.path = f"imagetransfers/{made.get('id')}"

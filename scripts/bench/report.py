@@ -20,13 +20,14 @@ class Report:
         self.parts.append(f"\n## {title}\n\n" + "\n\n".join(text) + "\n")
         self.parts.append("\n| what | ours | against | n | ratio of medians | target | |\n|---|---|---|---|---|---|---|\n")
 
-    def row(self, what, ours, theirs, limit=None):
-        """`ours` and `theirs` in ms; `limit`: the highest ratio that the project promises."""
+    def row(self, what, ours, theirs, limit=None, most_ms=None):
+        """`ours` and `theirs` in ms; what the project promises: `limit` is the highest ratio, `most_ms` our highest median."""
         ratio = statistics.median(ours) / statistics.median(theirs)
-        verdict = "" if limit is None else ("met" if ratio <= limit else "**MISSED**")
-        if limit is not None and ratio > limit:
-            self.missed.append(f"{what}: {ratio:.2f} instead of {limit}")
-        target = "" if limit is None else f"≤ {limit}"
+        found, most, unit = (ratio, limit, "") if most_ms is None else (statistics.median(ours), most_ms, " ms")
+        verdict = "" if most is None else ("met" if found <= most else "**MISSED**")
+        if most is not None and found > most:
+            self.missed.append(f"{what}: {found:.2f} instead of {most}{unit}")
+        target = "" if most is None else f"≤ {most}{unit}"
         self.parts.append(
             f"| {what} | {spread(ours)} | {spread(theirs)} | {len(ours)}, {len(theirs)} | **{ratio:.2f}** | {target} | {verdict} |\n"
         )

@@ -91,19 +91,22 @@ def snapshot_body(memory=False):
 
 
 class Vm:
-    """A VM of the daemon whose guest writes records."""
+    """A VM of the daemon whose guest writes records; without options it has no system, so that nothing writes unasked."""
 
     def __init__(self, daemon, name, disks, memory_mib, options, disk_bytes=1 << 30):
         self.daemon, self.api, self.name = daemon, daemon.api, name
         api, cluster = self.api, self.api("GET", "clusters")[0].get("id")
         domain = next(d for d in api("GET", "storagedomains") if d.findtext("type") == "data").get("id")
+        system = ""
+        if options is not None:
+            system = "<os><kernel>vmlinuz</kernel><initrd>initramfs.img</initrd>"
+            system += f"<cmdline>{escape(daemon.cmdline(options))}</cmdline></os>"
         self.id = api(
             "POST",
             "vms",
             f'<vm><name>{name}</name><cluster id="{cluster}"/>'
             '<template id="00000000-0000-0000-0000-000000000000"/>'
-            f"<memory>{memory_mib << 20}</memory><os><kernel>vmlinuz</kernel><initrd>initramfs.img</initrd>"
-            f"<cmdline>{escape(daemon.cmdline(options))}</cmdline></os></vm>",
+            f"<memory>{memory_mib << 20}</memory>{system}</vm>",
             CREATED,
         ).get("id")
         self.path, self.disks = f"vms/{self.id}", []
@@ -138,6 +141,9 @@ class Vm:
     def pid(self):
         with open(os.path.join(self.run_dir, "pid"), encoding="ascii") as file:
             return int(file.read())
+
+    def active_image(self, disk):
+        return os.path.join(self.daemon.data, "images", f"{self.api.value(f'disks/{disk}', 'image_id')}.qcow2")
 
     def warm(self):
         """Makes sure that the connection is open, as the other side's is."""
