@@ -210,7 +210,8 @@ impl Inner {
         if let Some(at_rest) = known.filter(|at_rest| at_rest.process().record() == process.record()) {
             return Ok(Some(at_rest));
         }
-        let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
+        let monitor = Monitor::new(run_dir.qmp(), self.config.command_limit);
+        let at_rest = Arc::new(AtRest::new(process, monitor));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "find storage daemon").await?;
         drop(lock(&self.at_rest).insert(owner, Arc::clone(&at_rest)));
         Ok(Some(at_rest))
@@ -219,13 +220,11 @@ impl Inner {
     async fn start_at_rest(&self, owner: JobId, purpose: Purpose) -> Driven<Arc<AtRest>> {
         let run_dir = self.layout.rest(owner);
         run_dir.prepare()?;
-        let process = process::spawn(
-            &self.config.storage_daemon,
-            &rest::arguments(&run_dir, purpose)?,
-            &run_dir,
-            rest::listener(&run_dir)?,
-        )?;
-        let at_rest = Arc::new(AtRest::new(process, &run_dir, self.config.command_limit));
+        let (socket, first) = rest::listen(&run_dir)?;
+        let arguments = rest::arguments(&run_dir, purpose)?;
+        let process = process::spawn(&self.config.storage_daemon, &arguments, &run_dir, socket)?;
+        let monitor = Monitor::over(run_dir.qmp(), self.config.command_limit, first);
+        let at_rest = Arc::new(AtRest::new(process, monitor));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "start storage daemon").await?;
         Ok(at_rest)
     }

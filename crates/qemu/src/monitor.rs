@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind};
 use tokio::{
+    net::UnixStream,
     sync::{Mutex, broadcast},
     time::{Instant, timeout_at},
 };
@@ -22,6 +23,8 @@ pub(crate) struct Monitor {
     path: PathBuf,
     limit: Duration,
     connection: Mutex<Option<Arc<Qmp>>>,
+    /// Made before the process was started, and not used yet.
+    first: Mutex<Option<UnixStream>>,
 }
 
 impl Monitor {
@@ -30,6 +33,15 @@ impl Monitor {
             path,
             limit,
             connection: Mutex::new(None),
+            first: Mutex::new(None),
+        }
+    }
+
+    /// One whose first connection is there already.
+    pub(crate) fn over(path: PathBuf, limit: Duration, first: UnixStream) -> Self {
+        Self {
+            first: Mutex::new(Some(first)),
+            ..Self::new(path, limit)
         }
     }
 
@@ -45,7 +57,11 @@ impl Monitor {
             return Ok(Arc::clone(qmp));
         }
         *connection = None;
-        let qmp = Arc::new(Qmp::connect(&self.path, self.limit).await?);
+        let qmp = match self.first.lock().await.take() {
+            Some(stream) => Qmp::over(stream, self.limit, self.limit).await?,
+            None => Qmp::connect(&self.path, self.limit).await?,
+        };
+        let qmp = Arc::new(qmp);
         *connection = Some(Arc::clone(&qmp));
         Ok(qmp)
     }

@@ -171,6 +171,12 @@ impl Qmp {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => QmpError::Disconnected,
                 _ => QmpError::Malformed(format!("cannot connect: {error}")),
             })?;
+        Self::over(stream, end.saturating_duration_since(Instant::now()), limit).await
+    }
+
+    /// The same over a connection that is there: the greeting has to come within `greeting_limit`.
+    pub(crate) async fn over(stream: UnixStream, greeting_limit: Duration, limit: Duration) -> Result<Self, QmpError> {
+        let end = Instant::now() + greeting_limit;
         let (read, mut write) = stream.into_split();
         let mut reader = BufReader::new(read);
         let greeting = timeout_at(end, read_line(&mut reader))

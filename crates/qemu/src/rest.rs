@@ -18,7 +18,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::net::{self, UnixListener},
+    },
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -28,6 +31,7 @@ use stillpoint_engine::ports::{
     Switch, SwitchReport,
 };
 use stillpoint_types::{DiskId, ImageId};
+use tokio::net::UnixStream;
 
 /// Storing large bitmaps on slow storage takes its time.
 const QUIT_LIMIT: Duration = Duration::from_secs(120);
@@ -67,8 +71,8 @@ pub(crate) fn arguments(run_dir: &RunDir, purpose: Purpose) -> Driven<Vec<String
     let pid_file = run_dir.pid();
     let mut words = vec![
         "--chardev".to_owned(),
-        // Its standard input is the socket of `listener`.
-        "socket,id=qmp,fd=0,server=on,wait=off".to_owned(),
+        // Its standard input is the socket of `listen`.
+        "socket,id=qmp,fd=0,server=on,wait=on".to_owned(),
         "--monitor".to_owned(),
         "chardev=qmp".to_owned(),
         "--pidfile".to_owned(),
@@ -82,26 +86,28 @@ pub(crate) fn arguments(run_dir: &RunDir, purpose: Purpose) -> Driven<Vec<String
     Ok(words)
 }
 
-/// The socket of the monitor, which the storage daemon gets as its standard input.
+/// The socket of the monitor, which the storage daemon gets as its standard input; and a connection to it, for which the
+/// storage daemon waits.
 ///
-/// Made here and non-blocking: a storage daemon serves its socket as soon as it starts, in its main loop, and moves it to
-/// the monitor's thread at the same time. A client that comes then wakes both; the one that is too late would stand in
-/// `accept4(2)` until the next client comes, and if that is the main loop, the daemon answers nobody (QEMU 7.2, seen once
-/// in a few hundred starts of a busy host).
-pub(crate) fn listener(run_dir: &RunDir) -> Driven<Stdio> {
+/// The connection is made before the storage daemon starts. One that has its monitor's socket already served by its main
+/// loop moves it to the monitor's thread: a client that comes meanwhile is served by both. Each reads some of its bytes, or
+/// one of them stands in `accept4(2)` for ever (QEMU 7.2; both seen, about once in a few hundred starts of a busy host).
+pub(crate) fn listen(run_dir: &RunDir) -> Driven<(Stdio, UnixStream)> {
     const OP: &str = "listen for a monitor";
     let path = run_dir.qmp();
-    let listen = || {
+    let made = || {
         let listener = UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
-        Ok(OwnedFd::from(listener).into())
+        let first = net::UnixStream::connect(&path)?;
+        first.set_nonblocking(true)?;
+        Ok((OwnedFd::from(listener).into(), UnixStream::from_std(first)?))
     };
-    listen().map_err(|error| io_failed(OP, &path, error))
+    made().map_err(|error| io_failed(OP, &path, error))
 }
 
 impl AtRest {
-    pub(crate) fn new(process: Process, run_dir: &RunDir, command_limit: Duration) -> Self {
-        let monitor = Arc::new(Monitor::new(run_dir.qmp(), command_limit));
+    pub(crate) fn new(process: Process, monitor: Monitor) -> Self {
+        let monitor = Arc::new(monitor);
         Self {
             process,
             blocks: Blocks::at_rest(Arc::clone(&monitor)),
