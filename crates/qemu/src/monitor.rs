@@ -22,27 +22,30 @@ use tokio::{
 pub(crate) struct Monitor {
     path: PathBuf,
     limit: Duration,
-    connection: Mutex<Option<Arc<Qmp>>>,
+    link: Mutex<Link>,
+}
+
+/// What there is of a connection.
+#[derive(Debug, Default)]
+enum Link {
+    #[default]
+    None,
     /// Made before the process was started, and not used yet.
-    first: Mutex<Option<UnixStream>>,
+    Fresh(UnixStream),
+    /// Used; it may be lost.
+    Used(Arc<Qmp>),
 }
 
 impl Monitor {
     pub(crate) fn new(path: PathBuf, limit: Duration) -> Self {
-        Self {
-            path,
-            limit,
-            connection: Mutex::new(None),
-            first: Mutex::new(None),
-        }
+        let link = Mutex::default();
+        Self { path, limit, link }
     }
 
     /// One whose first connection is there already.
     pub(crate) fn over(path: PathBuf, limit: Duration, first: UnixStream) -> Self {
-        Self {
-            first: Mutex::new(Some(first)),
-            ..Self::new(path, limit)
-        }
+        let link = Mutex::new(Link::Fresh(first));
+        Self { path, limit, link }
     }
 
     /// A command's deadline.
@@ -52,17 +55,18 @@ impl Monitor {
 
     /// The connection, made now if there is none.
     pub(crate) async fn qmp(&self) -> Result<Arc<Qmp>, QmpError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(qmp) = connection.as_ref().filter(|qmp| qmp.is_connected()) {
+        let mut link = self.link.lock().await;
+        if let Link::Used(qmp) = &*link
+            && qmp.is_connected()
+        {
             return Ok(Arc::clone(qmp));
         }
-        *connection = None;
-        let qmp = match self.first.lock().await.take() {
-            Some(stream) => Qmp::over(stream, self.limit, self.limit).await?,
-            None => Qmp::connect(&self.path, self.limit).await?,
+        let qmp = match std::mem::take(&mut *link) {
+            Link::Fresh(stream) => Qmp::over(stream, self.limit, self.limit).await?,
+            Link::None | Link::Used(_) => Qmp::connect(&self.path, self.limit).await?,
         };
         let qmp = Arc::new(qmp);
-        *connection = Some(Arc::clone(&qmp));
+        *link = Link::Used(Arc::clone(&qmp));
         Ok(qmp)
     }
 

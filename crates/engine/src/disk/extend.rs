@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use stillpoint_store::{
-    Conn, Tx,
+    Tx,
     disk::{self, DiskRow},
     image,
     job::JobRow,
@@ -189,24 +189,16 @@ impl Extend {
                 Err(error) => return Err(error.into()),
             }
         }
-        let chain = self.chain(cx).await?;
-        Ok(at_rest::insist(cx.job.id, || self.grow_at_rest(cx, &chain)).await?)
+        let chains = cx.engine.chains(vec![(*disk, image.id)]).await?;
+        Ok(at_rest::insist(cx.job.id, || self.grow_at_rest(cx, &chains)).await?)
     }
 
-    async fn chain(&self, cx: &Cx) -> Result<Chain, Fault> {
-        let (disk, image) = (self.params.disk, self.params.image.id);
-        let read = move |conn: &Conn| -> Result<_, Fault> { Ok(image::chain(conn, image)?) };
-        let rows = cx.engine.store.read(read).await?;
-        let images = rows.iter().map(|row| cx.engine.image_ref(row)).collect();
-        Ok(Chain { disk, images })
-    }
-
-    async fn grow_at_rest(&self, cx: &Cx, chain: &Chain) -> Driven<()> {
+    async fn grow_at_rest(&self, cx: &Cx, chains: &[Chain]) -> Driven<()> {
         let hypervisor = &cx.engine.hypervisor;
         hypervisor.close_at_rest(cx.job.id).await?;
-        let endpoint = hypervisor.open_at_rest(cx.job.id, std::slice::from_ref(chain)).await?;
+        let endpoint = hypervisor.open_at_rest(cx.job.id, chains).await?;
         let grown = endpoint
-            .grow(chain.disk, &self.params.image, self.params.size_bytes)
+            .grow(self.params.disk, &self.params.image, self.params.size_bytes)
             .await;
         hypervisor.close_at_rest(cx.job.id).await?;
         grown

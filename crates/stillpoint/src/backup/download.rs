@@ -65,7 +65,7 @@ impl From<Error> for Stop {
 }
 
 /// Of areas that are read together, so much data: as much as one area can have.
-const TOGETHER_BYTES: u64 = qcow2::AREA_CLUSTERS * CLUSTER_BYTES;
+const TOGETHER_CLUSTERS: u64 = qcow2::AREA_CLUSTERS;
 /// And so many ranges, if the server takes them.
 const TOGETHER_RANGES: usize = 1024;
 
@@ -78,21 +78,19 @@ fn data_parts(parts: &[Run]) -> impl Iterator<Item = &Run> {
 
 /// Puts areas together that have little data each, for a server that reads many ranges at once.
 fn together(areas: impl Iterator<Item = Area>, many_ranges: usize) -> impl Iterator<Item = Vec<Area>> {
-    let weigh = |(_, parts): &Area| {
-        let clusters = data_parts(parts).map(|part| part.count).sum::<u64>();
-        (clusters * CLUSTER_BYTES, data_parts(parts).count())
-    };
     let mut areas = areas.peekable();
     std::iter::from_fn(move || {
+        let (mut clusters, mut ranges) = (0, 0);
+        let mut fits = |(_, parts): &Area| {
+            clusters += data_parts(parts).map(|part| part.count).sum::<u64>();
+            ranges += data_parts(parts).count();
+            clusters <= TOGETHER_CLUSTERS && ranges <= many_ranges.min(TOGETHER_RANGES)
+        };
         let first = areas.next()?;
-        let (mut bytes, mut ranges) = weigh(&first);
+        // It is read in any case.
+        fits(&first);
         let mut found = vec![first];
-        while let Some(area) = areas.next_if(|area| {
-            let (more_bytes, more_ranges) = weigh(area);
-            bytes + more_bytes <= TOGETHER_BYTES && ranges + more_ranges <= many_ranges.min(TOGETHER_RANGES)
-        }) {
-            let (more_bytes, more_ranges) = weigh(&area);
-            (bytes, ranges) = (bytes + more_bytes, ranges + more_ranges);
+        while let Some(area) = areas.next_if(&mut fits) {
             found.push(area);
         }
         Some(found)

@@ -281,14 +281,14 @@ impl Rig {
             paused: false,
         };
         let origin = Origin::default();
-        self.engine.start_vm(&self.who, &origin, command.clone()).await.unwrap();
+        self.engine.start_vm(&self.who, &origin, command).await.unwrap();
         self.wait_status(VmStatus::Up).await;
     }
 
     pub(crate) async fn stop(&self) {
         let command = StopVm { vm: self.vm };
         let origin = Origin::default();
-        self.engine.stop_vm(&self.who, &origin, command.clone()).await.unwrap();
+        self.engine.stop_vm(&self.who, &origin, command).await.unwrap();
         self.wait_status(VmStatus::Down).await;
     }
 
@@ -388,11 +388,7 @@ impl Rig {
             disks: None,
         };
         let origin = Origin::default();
-        let made = self
-            .engine
-            .create_snapshot(&self.who, &origin, command.clone())
-            .await
-            .unwrap();
+        let made = self.engine.create_snapshot(&self.who, &origin, command).await.unwrap();
         self.wait_job(made.job).await;
         made.id
     }
@@ -400,11 +396,7 @@ impl Rig {
     pub(crate) async fn delete_snapshot(&self, snapshot: SnapshotId) {
         let command = DeleteSnapshot { vm: self.vm, snapshot };
         let origin = Origin::default();
-        let made = self
-            .engine
-            .delete_snapshot(&self.who, &origin, command.clone())
-            .await
-            .unwrap();
+        let made = self.engine.delete_snapshot(&self.who, &origin, command).await.unwrap();
         self.wait_job(made.job).await;
     }
 
@@ -415,11 +407,7 @@ impl Rig {
             memory: false,
         };
         let origin = Origin::default();
-        let made = self
-            .engine
-            .restore_snapshot(&self.who, &origin, command.clone())
-            .await
-            .unwrap();
+        let made = self.engine.restore_snapshot(&self.who, &origin, command).await.unwrap();
         self.wait_job(made.job).await;
     }
 
@@ -456,11 +444,7 @@ impl Rig {
 
     pub(crate) async fn begin(&self, command: CreateBackup) -> BackupId {
         let origin = Origin::default();
-        self.engine
-            .backup_create(&self.who, &origin, command.clone())
-            .await
-            .unwrap()
-            .id
+        self.engine.backup_create(&self.who, &origin, command).await.unwrap().id
     }
 
     pub(crate) async fn view(&self, id: BackupId) -> BackupView {

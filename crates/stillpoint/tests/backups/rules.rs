@@ -321,11 +321,7 @@ async fn a_disk_that_is_uploaded_into_leaves_its_checkpoints() {
         policy: TimeoutPolicy::Legacy,
     };
     let origin = Origin::default();
-    let begun = rig
-        .engine
-        .create_transfer(&rig.who, &origin, command.clone())
-        .await
-        .unwrap();
+    let begun = rig.engine.create_transfer(&rig.who, &origin, command).await.unwrap();
     assert_eq!(rig.checkpoints().await, vec![]);
     let action = TransferAction::Cancel;
     let command = ControlTransfer {
@@ -413,7 +409,7 @@ async fn a_disk_whose_changes_are_not_known_is_backed_up_in_full_and_the_others_
             disk,
             delete: false,
         };
-        rig.engine.detach(&rig.who, &origin, command.clone()).await.unwrap();
+        rig.engine.detach(&rig.who, &origin, command).await.unwrap();
         let left = rig.engine.checkpoints(&rig.who, rig.vm).await.unwrap();
         assert!(
             left.iter()
