@@ -20,6 +20,7 @@ pub(crate) enum What {
     VmDown,
     VmDownError,
     VmPausedIo,
+    VmCrashed,
     VmNotResponding,
     VmResponding,
     DiskAdded,
@@ -133,6 +134,7 @@ impl What {
             Self::GraphMismatch => (20002, Alert),
             Self::JobWaits => (20003, Alert),
             Self::CheckpointLost => (20004, Warning),
+            Self::VmCrashed => (20005, Error),
         }
     }
 }

@@ -409,6 +409,8 @@ pub enum RunState {
     Paused,
     /// vCPUs stopped because a disk answered with an error (ENOSPC and the like).
     IoError,
+    /// vCPUs stopped for good: the accelerator could not go on (`internal-error`), or the guest's kernel panicked.
+    Crashed,
     /// Loading a saved memory.
     Incoming,
     /// The guest has shut down, the process is about to end.

@@ -170,6 +170,7 @@ pub(crate) fn run_state(status: &str) -> RunState {
         "running" => RunState::Running,
         "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" => RunState::Paused,
         "io-error" => RunState::IoError,
+        "internal-error" | "guest-panicked" => RunState::Crashed,
         "inmigrate" => RunState::Incoming,
         "shutdown" => RunState::Shutdown,
         _ => RunState::Other,
