@@ -107,6 +107,37 @@ pub(crate) fn holder(conn: &Conn, entity: Entity) -> Result<Option<Holder>, Faul
     }))
 }
 
+/// What is locked, for many views at once: see [`holder`].
+#[derive(Debug, Default)]
+pub(crate) struct Holders(std::collections::HashMap<String, Holder>);
+
+impl Holders {
+    fn read(conn: &Conn, kind: &str) -> Result<Self, Fault> {
+        let mut held = std::collections::HashMap::new();
+        for lock in job::locks(conn, kind)? {
+            let LockRow { job, what, since, .. } = lock;
+            held.entry(lock.entity).or_insert(Holder { job, what, since });
+        }
+        Ok(Self(held))
+    }
+
+    pub(crate) fn of_vms(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "vm")
+    }
+
+    pub(crate) fn of_disks(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "disk")
+    }
+
+    pub(crate) fn of_snapshots(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "snapshot")
+    }
+
+    pub(crate) fn of(&self, entity: Entity) -> Option<Holder> {
+        self.0.get(&entity.key().1).cloned()
+    }
+}
+
 /// The fault that names the blocker.
 pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
     let code = if held.job_kind == crate::backup::KIND {
