@@ -5,6 +5,7 @@ mod data_dir;
 mod health;
 mod listen;
 mod log;
+mod metrics;
 mod tls;
 
 use crate::{
@@ -75,8 +76,14 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         public_url: url.clone(),
         certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
     };
+    let numbers = metrics::Sources {
+        store: store.clone(),
+        auth: auth.clone(),
+        engine: engine.clone(),
+    };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let router = health::router(engine.clone())
+        .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
         .fallback_service(ovirt);
     let stopping = CancellationToken::new();
