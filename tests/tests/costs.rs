@@ -65,10 +65,14 @@ fn metrics_are_for_administrators_alone() -> Result<()> {
     let refused = nobody.send("GET", "/metrics", &[], None)?.expect(&[401])?;
     ensure!(refused.header("WWW-Authenticate").is_some(), "{refused:?}");
     for sent in ["Bearer nonsense", "Basic !!!", "Basic YWRtaW4=", "Digest x", "Bearer"] {
-        nobody.send("GET", "/metrics", &[("Authorization", sent)], None)?.expect(&[401])?;
+        nobody
+            .send("GET", "/metrics", &[("Authorization", sent)], None)?
+            .expect(&[401])?;
     }
     let long = format!("Bearer {}", "x".repeat(10_000));
-    nobody.send("GET", "/metrics", &[("Authorization", &long)], None)?.expect(&[401])?;
+    nobody
+        .send("GET", "/metrics", &[("Authorization", &long)], None)?
+        .expect(&[401])?;
     for user in [&scene.alice, &scene.bob, &scene.mallory] {
         user.get("/metrics")?.expect(&[403])?;
     }

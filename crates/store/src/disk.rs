@@ -80,7 +80,9 @@ pub fn get(conn: &Conn, id: DiskId) -> Stored<Option<DiskRow>> {
 /// Those of the disks that are there, in no order.
 pub fn of_ids(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<DiskRow>> {
     let (marks, values) = members(ids);
-    let mut statement = conn.sql().prepare(&format!("SELECT * FROM disk WHERE id IN ({marks})"))?;
+    let mut statement = conn
+        .sql()
+        .prepare(&format!("SELECT * FROM disk WHERE id IN ({marks})"))?;
     Ok(statement
         .query_map(rusqlite::params_from_iter(values), disk_row)?
         .collect::<Result<_, _>>()?)

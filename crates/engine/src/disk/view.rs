@@ -95,9 +95,7 @@ async fn read(
 ) -> Result<Vec<DiskView>, Fault> {
     let found = engine
         .store
-        .read(move |conn| -> Result<Vec<_>, Fault> {
-            unmeasured(conn, rows(conn)?)
-        })
+        .read(move |conn| -> Result<Vec<_>, Fault> { unmeasured(conn, rows(conn)?) })
         .await?;
     measured(engine, found).await
 }

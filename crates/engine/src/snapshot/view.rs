@@ -60,7 +60,11 @@ pub(crate) async fn of_vm(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result
     let who = who.clone();
     let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let found = access::vm(conn, &who, id, Need::Read)?;
-        views(&found.row.name, snapshot::of_vm(conn, id)?, &Holders::of_snapshots(conn)?)
+        views(
+            &found.row.name,
+            snapshot::of_vm(conn, id)?,
+            &Holders::of_snapshots(conn)?,
+        )
     };
     engine.store.read(read).await
 }

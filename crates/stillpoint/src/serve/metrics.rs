@@ -37,12 +37,22 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
     let caller = match admit(&sources.auth, &headers).await {
         Ok(Some(caller)) => caller,
         Ok(None) => {
-            let asked = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"metrics\""))];
+            let asked = [(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"metrics\""),
+            )];
             return (StatusCode::UNAUTHORIZED, asked, "send an administrator's credentials\n").into_response();
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "who asks for metrics could not be found out");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the catalogue does not answer; see the log\n").into_response();
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "who asks for metrics could not be found out"
+            );
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the catalogue does not answer; see the log\n",
+            )
+                .into_response();
         }
     };
     if !caller.is_admin {
@@ -52,7 +62,11 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
         Ok(vms) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text(&sources.store, vms)).into_response(),
         Err(fault) => {
             tracing::error!(fault = fault.log_chain(), "metrics could not be read");
-            (StatusCode::SERVICE_UNAVAILABLE, "the catalogue does not answer; see the log\n").into_response()
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the catalogue does not answer; see the log\n",
+            )
+                .into_response()
         }
     }
 }
@@ -98,11 +112,21 @@ fn text(store: &Store, (vms, running): (u64, u64)) -> String {
     tell("stillpoint_vms", "gauge", "VMs in the catalogue.", vms);
     tell("stillpoint_vms_running", "gauge", "VMs that have a process.", running);
     let statements = "SQL statements since the start, those that begin and end transactions among them.";
-    tell("stillpoint_store_statements_total", "counter", statements, store.statements());
+    tell(
+        "stillpoint_store_statements_total",
+        "counter",
+        statements,
+        store.statements(),
+    );
     let commits = "Durable commits since the start.";
     tell("stillpoint_store_commits_total", "counter", commits, store.commits());
     if let Some(bytes) = resident_bytes() {
-        tell("process_resident_memory_bytes", "gauge", "Resident memory of the daemon.", bytes);
+        tell(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the daemon.",
+            bytes,
+        );
     }
     text
 }
@@ -111,5 +135,9 @@ fn text(store: &Store, (vms, running): (u64, u64)) -> String {
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    line.split_ascii_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
