@@ -154,6 +154,7 @@ pub(crate) async fn attachments(engine: &Arc<Inner>, who: &Caller, id: VmId) -> 
         bootable: a.bootable,
         active: a.active,
         read_only: a.read_only,
+        slot: a.slot,
     };
     Ok(rows.into_iter().zip(disks).map(view).collect())
 }

@@ -8,6 +8,7 @@ use crate::{
     access,
     command::{Accepted, AddNic, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
     config::{NicConfig, VmConfig},
+    disk::attach,
     engine::Inner,
     event::{Event, What},
     fault::Fault,
@@ -15,7 +16,7 @@ use crate::{
     limits,
     lock::{self, Entity},
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
     Tx,
     snapshot::{self, SnapshotRow},
@@ -131,7 +132,9 @@ pub(crate) async fn create(
     command: CreateVm,
 ) -> Result<Accepted<VmId>, Fault> {
     access::may_create(who)?;
-    let mut config = blank(engine.hypervisor.default_machine());
+    let newest = engine.hypervisor.default_machine();
+    let kept = command.machine.and_then(|machine| older(&machine, &newest));
+    let mut config = blank(kept.unwrap_or(newest));
     if command.fields.name.is_none() {
         return Err(Fault::new(FaultCode::Incomplete, "Vm [name] required for add"));
     }
@@ -140,7 +143,13 @@ pub(crate) async fn create(
         let nic = new_nic(&config, &[], fields)?;
         config.nics.push(nic);
     }
-    let (project, actor) = (who.home_project, Actor::of(who, origin));
+    let disks = command.disks;
+    let mut seen = HashSet::new();
+    if let Some((twice, _)) = disks.iter().find(|(disk, _)| !seen.insert(*disk)) {
+        let text = format!("Cannot add VM. Disk {twice} is named twice.");
+        return Err(Fault::new(FaultCode::Duplicate, text));
+    }
+    let (project, actor, who) = (who.home_project, Actor::of(who, origin), who.clone());
     let write = move |tx: &Tx| -> Result<VmId, Fault> {
         let (id, now) = (VmId::fresh(), now_micros());
         // A name of another project is taken too, as names are unique in the installation; nothing else of it is told.
@@ -180,12 +189,36 @@ pub(crate) async fn create(
             .by(&actor)
             .vm(project, id, &config.name)
             .write(tx)?;
+        let made = access::Vm {
+            row,
+            config: config.clone(),
+        };
+        for (disk, fields) in &disks {
+            attach::take(tx, &who, &actor, &made, *disk, fields)?;
+        }
         Ok(id)
     };
     Ok(Accepted {
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+/// The machine type `wanted` if it is a version of `newest` that this host's QEMU has kept.
+fn older(wanted: &str, newest: &str) -> Option<String> {
+    // QEMU has three versions a year, and drops machine types after some six years.
+    const MAJORS: u32 = 4;
+    const MINOR_MAX: u32 = 2;
+    let version = |text: &str| -> Option<(String, u32, u32)> {
+        let (kind, version) = text.rsplit_once('-')?;
+        let (major, minor) = version.split_once('.')?;
+        Some((kind.to_owned(), major.parse().ok()?, minor.parse().ok()?))
+    };
+    let (wanted, newest) = (version(wanted)?, version(newest)?);
+    let (kind, major, minor) = wanted;
+    let is_kept =
+        kind == newest.0 && (major, minor) <= (newest.1, newest.2) && major + MAJORS >= newest.1 && minor <= MINOR_MAX;
+    is_kept.then(|| format!("{kind}-{major}.{minor}"))
 }
 
 /// Devices of a VM change only while nothing depends on their addresses.
@@ -306,7 +339,7 @@ fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields
         Some(given) => checked_mac(given)?,
         None => made_up_mac(id),
     };
-    let pci_slot = spec::free_pci_slot(config, attached).ok_or_else(|| no_slot(&config.name))?;
+    let pci_slot = spec::pci_slot(config, attached, fields.pci_slot).ok_or_else(|| no_slot(&config.name))?;
     Ok(NicConfig {
         id,
         name: name.clone(),
