@@ -107,14 +107,11 @@ async fn answer(
                 cookie = admitted.cookie;
                 visit.body = read_body(has_body(&head.method, dialect), body, BODY_MAX).await?;
                 unread &= !has_body(&head.method, dialect);
-                let mut call = Call {
+                let call = Call {
                     visit,
                     who: admitted.caller,
                 };
-                if head.method == Method::DELETE && dialect == Dialect::V3 {
-                    v3::removal::read(&mut call)?;
-                }
-                handler(call).await
+                handler(v3::removal::understood(call)?).await
             }
         }
     }

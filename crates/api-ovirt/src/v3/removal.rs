@@ -1,13 +1,17 @@
 //! The body of a removal: version 3 says there what version 4 says in the URL.
 
 use crate::{call::Call, fault::Refused};
-use stillpoint_wire::model;
+use http::Method;
+use stillpoint_wire::{Dialect, model};
 
-/// Reads what the body says into the parameters of the request; the URL's own win.
+/// The request with what the body of a removal says among its parameters; the URL's own win.
 ///
 /// # Errors
 /// 400 for a body that is no action.
-pub(crate) fn read(call: &mut Call) -> Result<(), Refused> {
+pub(crate) fn understood(mut call: Call) -> Result<Call, Refused> {
+    if call.visit.route.method != Method::DELETE || call.dialect() != Dialect::V3 {
+        return Ok(call);
+    }
     let removal: model::Removal = call.read()?;
     let keeps_disks = removal.vm.and_then(|vm| vm.disks).and_then(|disks| disks.detach_only);
     for (name, value) in [
@@ -19,5 +23,5 @@ pub(crate) fn read(call: &mut Call) -> Result<(), Refused> {
             call.visit.params.add(name, if value { "true" } else { "false" });
         }
     }
-    Ok(())
+    Ok(call)
 }

@@ -6,7 +6,7 @@
 use super::{spec, view::wrong_status};
 use crate::{
     access,
-    command::{Accepted, AddNic, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
+    command::{Accepted, AddNic, AttachFields, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
     config::{NicConfig, VmConfig},
     disk::attach,
     engine::Inner,
@@ -22,7 +22,7 @@ use stillpoint_store::{
     snapshot::{self, SnapshotRow},
     vm::{self, VmRow},
 };
-use stillpoint_types::{Caller, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
+use stillpoint_types::{Caller, DiskId, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
 
 /// Text of the active snapshot, which clients look for.
 pub(crate) const ACTIVE_DESCRIPTION: &str = "Active VM";
@@ -144,11 +144,7 @@ pub(crate) async fn create(
         config.nics.push(nic);
     }
     let disks = command.disks;
-    let mut seen = HashSet::new();
-    if let Some((twice, _)) = disks.iter().find(|(disk, _)| !seen.insert(*disk)) {
-        let text = format!("Cannot add VM. Disk {twice} is named twice.");
-        return Err(Fault::new(FaultCode::Duplicate, text));
-    }
+    expect_once(&disks)?;
     let (project, actor, who) = (who.home_project, Actor::of(who, origin), who.clone());
     let write = move |tx: &Tx| -> Result<VmId, Fault> {
         let (id, now) = (VmId::fresh(), now_micros());
@@ -202,6 +198,17 @@ pub(crate) async fn create(
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+fn expect_once(disks: &[(DiskId, AttachFields)]) -> Result<(), Fault> {
+    let mut seen = HashSet::new();
+    match disks.iter().find(|(disk, _)| !seen.insert(*disk)) {
+        None => Ok(()),
+        Some((twice, _)) => {
+            let text = format!("Cannot add VM. Disk {twice} is named twice.");
+            Err(Fault::new(FaultCode::Duplicate, text))
+        }
+    }
 }
 
 /// The machine type `wanted` if it is a version of `newest` that this host's QEMU has kept.
@@ -444,4 +451,36 @@ fn change_nics(
         .by(actor)
         .vm(found.row.project, id, &name)
         .write(tx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::older;
+
+    #[test]
+    fn a_machine_type_is_kept_only_if_this_qemu_has_it() {
+        let kept = |wanted: &str| older(wanted, "pc-i440fx-7.2");
+        for same in ["pc-i440fx-7.2", "pc-i440fx-7.1", "pc-i440fx-3.0"] {
+            assert_eq!(kept(same).as_deref(), Some(same));
+        }
+        for strange in [
+            "",
+            "pc",
+            "pc-q35-7.2",
+            "pc-i440fx-7.3",
+            "pc-i440fx-8.0",
+            "pc-i440fx-2.9",
+            "pc-i440fx-6.9",
+            "pc-i440fx-7.2,accel=kvm",
+            "isapc,accel=kvm-7.2",
+            "pc-i440fx-4294967296.0",
+        ] {
+            assert_eq!(kept(strange), None, "{strange}");
+        }
+        assert_eq!(
+            kept("pc-i440fx-07.2").as_deref(),
+            Some("pc-i440fx-7.2"),
+            "in its own spelling"
+        );
+    }
 }
