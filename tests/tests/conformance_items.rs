@@ -43,9 +43,6 @@ const LATER: &[(&str, &str)] = &[
     ("C187 C188", "backups of a guest whose freeze fails"),
     ("C203-C208 C211-C221", "image transfers"),
     ("C224-C228", "jobs and events of clients"),
-    ("C232-C247", "the v3 dialect"),
-    ("C254", "making a VM from a document"),
-    ("C255", "the v3 dialect"),
 ];
 
 fn number(text: &str) -> Option<u16> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::io;
-use stillpoint_wire::{Encoding, Wire, model};
+use stillpoint_wire::{Form, Wire, model};
 
 /// An answer.
 pub(crate) struct Answer {
@@ -44,13 +44,13 @@ impl Answer {
     }
 
     /// A representation.
-    pub(crate) fn document<T: Wire>(status: StatusCode, value: &T, encoding: Encoding) -> Self {
-        Self::text(status, encoding.media_type(), stillpoint_wire::write(value, encoding))
+    pub(crate) fn document<T: Wire>(status: StatusCode, value: &T, form: Form) -> Self {
+        Self::text(status, form.encoding.media_type(), stillpoint_wire::write(value, form))
     }
 
     /// A fault.
-    pub(crate) fn refused(refused: &Refused, encoding: Encoding, shape: crate::route::Shape) -> Self {
-        let (body, media_type) = refused.render(encoding, shape);
+    pub(crate) fn refused(refused: &Refused, form: Form, shape: crate::route::Shape) -> Self {
+        let (body, media_type) = refused.render(form, shape);
         let mut answer = Self::text(refused.status(), media_type, body);
         answer.headers.extend(refused.header().cloned());
         answer

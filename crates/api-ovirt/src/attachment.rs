@@ -9,11 +9,11 @@ use crate::{
 };
 use std::time::Duration;
 use stillpoint_engine::{
-    command::{Attach, AttachFields, Detach, UpdateAttachment},
+    command::{Accepted, Attach, AttachFields, Detach, UpdateAttachment},
     config::AttachmentConfig,
     view::AttachmentView,
 };
-use stillpoint_types::{DiskId, ImageId, VmId};
+use stillpoint_types::{DiskId, DiskInterface, ImageId, VmId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 /// How long a change waits for its job.
@@ -44,29 +44,9 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let vm: VmId = call.id(0)?;
     let body: model::DiskAttachment = call.read()?;
-    let fields = fields(&body)?;
     let disk = body.disk.as_deref();
-    let accepted = match disk.and_then(|disk| disk.head.id.as_deref()) {
-        Some(id) if disk.is_some_and(|disk| disk.provisioned_size.is_none()) => {
-            if disk.is_some_and(|disk| disk.snapshot.is_some()) {
-                return Err(Refused::unsupported(
-                    "Attaching a snapshot of a disk is not supported by this version",
-                ));
-            }
-            let command = Attach {
-                vm,
-                disk: body_id(id, "disk")?,
-                fields,
-            };
-            call.engine().attach(&call.who, call.origin(), command).await?
-        }
-        _ => {
-            let disk = disk.ok_or_else(|| Refused::incomplete("DiskAttachment", &["disk"], "add"))?;
-            let mut command = disk::creation(disk, domain::named(disk)?)?;
-            command.attach = Some((vm, fields));
-            call.engine().create_disk(&call.who, call.origin(), command).await?
-        }
-    };
+    let disk = disk.ok_or_else(|| Refused::incomplete("DiskAttachment", &["disk"], "add"))?;
+    let accepted = put(&call, vm, disk, fields(&body)?).await?;
     let job = call.settle(&accepted).await?;
     let value = match call.engine().attachment(&call.who, vm, accepted.id).await {
         Ok(view) => represent(call.base(), &view),
@@ -75,6 +55,31 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
         Err(fault) => return Err(fault.into()),
     };
     Ok(call.added(value, job))
+}
+
+/// Attaches the disk that a client names, or makes the one that he describes.
+pub(crate) async fn put(
+    call: &Call,
+    vm: VmId,
+    disk: &model::Disk,
+    fields: AttachFields,
+) -> Result<Accepted<DiskId>, Refused> {
+    let Some(id) = disk.head.id.as_deref().filter(|_| disk::size_bytes(disk).is_none()) else {
+        let mut command = disk::creation(disk, domain::named(disk)?)?;
+        command.attach = Some((vm, fields));
+        return Ok(call.engine().create_disk(&call.who, call.origin(), command).await?);
+    };
+    if disk.snapshot.is_some() {
+        return Err(Refused::unsupported(
+            "Attaching a snapshot of a disk is not supported by this version",
+        ));
+    }
+    let command = Attach {
+        vm,
+        disk: body_id(id, "disk")?,
+        fields,
+    };
+    Ok(call.engine().attach(&call.who, call.origin(), command).await?)
 }
 
 /// `PUT /vms/{vm}/diskattachments/{disk}`
@@ -114,17 +119,23 @@ pub(crate) async fn remove(call: Call) -> Result<Answer, Refused> {
 }
 
 fn fields(body: &model::DiskAttachment) -> Result<AttachFields, Refused> {
-    let interface = body.interface.as_deref().map(|text| {
+    Ok(AttachFields {
+        interface: interface(body.interface.as_deref())?,
+        bootable: body.bootable,
+        active: body.active,
+        read_only: body.read_only,
+        slot: None,
+    })
+}
+
+/// The interface that a client names.
+pub(crate) fn interface(text: Option<&str>) -> Result<Option<DiskInterface>, Refused> {
+    let interface = text.map(|text| {
         text.trim()
             .parse()
             .map_err(|_unknown: stillpoint_types::state::BadLabel| disk::no_member(text, "DiskInterface"))
     });
-    Ok(AttachFields {
-        interface: interface.transpose()?,
-        bootable: body.bootable,
-        active: body.active,
-        read_only: body.read_only,
-    })
+    interface.transpose()
 }
 
 /// An attachment with what shall be inlined.
@@ -165,7 +176,7 @@ fn represent(base: &str, view: &AttachmentView) -> model::DiskAttachment {
     }
 }
 
-/// The attachment as a snapshot taken now would keep it; the device's place is not known here and not written.
+/// The attachment as a snapshot taken now would keep it.
 pub(crate) fn as_config(view: &AttachmentView, parent: Option<ImageId>) -> AttachmentConfig {
     AttachmentConfig {
         disk: view.disk.id,
@@ -176,7 +187,7 @@ pub(crate) fn as_config(view: &AttachmentView, parent: Option<ImageId>) -> Attac
         bootable: view.bootable,
         active: view.active,
         read_only: view.read_only,
-        slot: 0,
+        slot: view.slot,
         image: Some(view.disk.image),
         parent,
         format: view.disk.format,

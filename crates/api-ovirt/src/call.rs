@@ -24,7 +24,7 @@ use stillpoint_engine::{
 };
 use stillpoint_types::{Caller, JobId};
 use stillpoint_wire::{
-    Encoding, Fields as _, Limits, Wire,
+    Dialect, Encoding, Fields as _, Form, Limits, Wire,
     model::{self, Identified},
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Visit {
     pub(crate) params: Params,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Dialect of the request, and of the answer.
+    pub(crate) dialect: Dialect,
     /// Encoding of the answer.
     pub(crate) encoding: Encoding,
     pub(crate) origin: Origin,
@@ -103,6 +105,19 @@ impl Call {
         self.visit.encoding
     }
 
+    /// Dialect of the request, and of the answer.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.visit.dialect
+    }
+
+    /// Dialect and encoding of the answer.
+    pub(crate) fn form(&self) -> Form {
+        Form {
+            dialect: self.dialect(),
+            encoding: self.encoding(),
+        }
+    }
+
     /// The parameters.
     pub(crate) fn params(&self) -> &Params {
         &self.visit.params
@@ -140,13 +155,16 @@ impl Call {
         if self.visit.body.trim_ascii().is_empty() && T::TAG == model::Action::TAG {
             return Ok(T::default());
         }
-        let encoding = negotiate::body_encoding(&self.visit.headers)?;
+        let form = Form {
+            dialect: self.dialect(),
+            encoding: negotiate::body_encoding(&self.visit.headers)?,
+        };
         let limits = Limits {
             body_bytes: BODY_MAX,
             text_bytes: BODY_MAX,
             ..Limits::default()
         };
-        let read = stillpoint_wire::read(&self.visit.body, encoding, &limits)
+        let read = stillpoint_wire::read(&self.visit.body, form, &limits)
             .map_err(|error| Refused::body(&error, &self.usage()))?;
         if read.unknown > 0 {
             tracing::debug!(count = read.unknown, "skipped unknown members of a body");
@@ -165,13 +183,13 @@ impl Call {
 
     /// 200 with a representation.
     pub(crate) fn ok<T: Wire>(&self, value: &T) -> Answer {
-        Answer::document(StatusCode::OK, value, self.encoding())
+        Answer::document(StatusCode::OK, value, self.form())
     }
 
     /// 200 with a short list whose items are at hand, cut at `max`.
     pub(crate) fn items<T: Wire>(&self, items: &[T]) -> Answer {
         let most = self.params().max().unwrap_or(items.len()).min(items.len());
-        let body = stillpoint_wire::write_list(&items[..most], self.encoding());
+        let body = stillpoint_wire::write_list(&items[..most], self.form());
         Answer::text(StatusCode::OK, self.encoding().media_type(), body)
     }
 
@@ -217,7 +235,7 @@ impl Call {
     pub(crate) fn added<T: Wire + Identified>(&self, mut value: T, job: Option<JobId>) -> Answer {
         let href = value.head().href.clone().unwrap_or_default();
         let Some(job) = job else {
-            return Answer::document(StatusCode::CREATED, &value, self.encoding()).with_location(&href);
+            return Answer::document(StatusCode::CREATED, &value, self.form()).with_location(&href);
         };
         let head = value.head_mut();
         head.creation_status = Some("in_progress".into());
@@ -225,7 +243,7 @@ impl Call {
             "creation_status",
             format!("{href}/creation_status/{job}"),
         ));
-        Answer::document(StatusCode::ACCEPTED, &value, self.encoding())
+        Answer::document(StatusCode::ACCEPTED, &value, self.form())
     }
 
     /// The answer to a removal: 200 always, with the job that may still go on.
@@ -244,7 +262,7 @@ impl Call {
         Ok(if ended {
             self.ok(&action("complete", job))
         } else {
-            Answer::document(StatusCode::ACCEPTED, &action("in_progress", job), self.encoding())
+            Answer::document(StatusCode::ACCEPTED, &action("in_progress", job), self.form())
         })
     }
 }

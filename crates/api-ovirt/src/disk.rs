@@ -183,7 +183,7 @@ pub(crate) async fn nothing(call: Call) -> Result<Answer, Refused> {
 
 /// What a client says about a disk that he wants made.
 pub(crate) fn creation(body: &model::Disk, domain: DomainRef) -> Result<CreateDisk, Refused> {
-    let (size, format) = (body.provisioned_size, format(body)?);
+    let (size, format) = (size_bytes(body), format(body)?);
     let (Some(size_bytes), Some(format)) = (size, format) else {
         let missing: Vec<&str> = [("provisioned_size", size.is_none()), ("format", format.is_none())]
             .into_iter()
@@ -211,8 +211,13 @@ pub(crate) fn fields(body: &model::Disk) -> DiskFields {
     DiskFields {
         alias: name(body),
         description: body.head.description.clone(),
-        size_bytes: body.provisioned_size,
+        size_bytes: size_bytes(body),
     }
+}
+
+/// The virtual size that a client gives; version 3 has two words for it.
+pub(crate) fn size_bytes(body: &model::Disk) -> Option<u64> {
+    body.provisioned_size.or(body.size)
 }
 
 /// Name and alias are the same thing; clients send either.
@@ -297,6 +302,7 @@ pub(crate) fn represent(base: &str, view: &DiskView) -> model::Disk {
         backup: Some("none".into()),
         image_id: Some(view.image.to_string()),
         provisioned_size: Some(view.size_bytes),
+        size: Some(view.size_bytes),
         sparse: Some(view.sparse),
         status: Some(status(view).into()),
         total_size: Some(view.total_bytes),

@@ -125,6 +125,7 @@ pub(crate) fn represent(base: &str, place: &str, view: &DiskSnapshotView) -> mod
             actual_size: Some(view.actual_bytes),
             alias: Some(view.alias.clone()),
             provisioned_size: Some(view.size_bytes),
+            size: Some(view.size_bytes),
             // Whether a raw base was written out in full is the disk's to say.
             sparse: (view.format == ImageFormat::Cow).then_some(true),
             status: Some(if view.locked { "locked" } else { "ok" }.into()),

@@ -190,6 +190,7 @@ fn represent_unregistered(base: &str, domain: DomainId, view: &UnregisteredView)
         alias: Some(view.image.to_string()),
         image_id: Some(view.image.to_string()),
         provisioned_size: Some(view.size_bytes),
+        size: Some(view.size_bytes),
         status: Some(if view.refused.is_some() { "illegal" } else { "ok" }.into()),
         storage_domains: Some(vec![reference(base, domain)]),
         ..disk::image(head, view.format)

@@ -7,10 +7,12 @@ use crate::route::Shape;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use stillpoint_engine::Fault;
 use stillpoint_types::FaultCode;
-use stillpoint_wire::{Encoding, WireError, WireErrorKind, model};
+use stillpoint_wire::{Dialect, Form, WireError, WireErrorKind, model};
 
 /// oVirt's reason for nearly everything.
 const FAILED: &str = "Operation Failed";
+/// oVirt's reason for a body that is no document of the expected kind.
+const SYNTAX: &str = "Request syntactically incorrect.";
 /// What a client without credentials is told to bring.
 const CHALLENGE: &str = "Basic realm=\"RESTAPI\"";
 
@@ -26,6 +28,8 @@ struct Inner {
     /// What only the log may have.
     log: Option<String>,
     header: Option<(HeaderName, HeaderValue)>,
+    /// The body was not understood: where its use is described.
+    usage: Option<String>,
 }
 
 /// How the detail of a fault is written.
@@ -47,7 +51,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         FaultCode::Incomplete => (StatusCode::BAD_REQUEST, "Incomplete parameters", Plain),
         FaultCode::InvalidValue => (StatusCode::BAD_REQUEST, "Invalid value", Plain),
         FaultCode::OutOfRange => (StatusCode::BAD_REQUEST, "Value out of range", Plain),
-        FaultCode::Malformed => (StatusCode::BAD_REQUEST, "Request syntactically incorrect.", Plain),
+        FaultCode::Malformed => (StatusCode::BAD_REQUEST, SYNTAX, Plain),
         FaultCode::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request too large", Plain),
         FaultCode::RelatedNotFound
         | FaultCode::TooLong
@@ -110,6 +114,7 @@ impl Refused {
             detail: detail.into(),
             log: None,
             header: None,
+            usage: None,
         }))
     }
 
@@ -162,7 +167,19 @@ impl Refused {
         Self::new(
             StatusCode::BAD_REQUEST,
             FAILED,
-            format!("Version {shown} of the API is not served by this version of Stillpoint; version 4 is"),
+            format!("Version {shown} of the API is not served by this version of Stillpoint; versions 3 and 4 are"),
+        )
+    }
+
+    /// 400: path and header of a request name different versions.
+    pub(crate) fn mixed_versions(path: &str, header: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            FAILED,
+            format!(
+                "The path {path} speaks another version of the API than the header Version: {header} names; \
+                 use one of them only"
+            ),
         )
     }
 
@@ -244,18 +261,17 @@ impl Refused {
     /// A body that is no document of the expected kind; `usage` leads to the method's description.
     pub(crate) fn body(error: &WireError, usage: &str) -> Self {
         match error.kind {
-            WireErrorKind::Malformed | WireErrorKind::WrongRoot => Self::new(
-                StatusCode::BAD_REQUEST,
-                "Request syntactically incorrect.",
-                format!("For correct usage, see: {usage} ({error})"),
-            ),
+            WireErrorKind::Malformed | WireErrorKind::WrongRoot | WireErrorKind::TooDeep => {
+                let mut refused = Self::new(
+                    StatusCode::BAD_REQUEST,
+                    SYNTAX,
+                    format!("For correct usage, see: {usage} ({error})"),
+                );
+                refused.0.usage = Some(usage.to_owned());
+                refused
+            }
             WireErrorKind::InvalidValue | WireErrorKind::Duplicate => Self::invalid_value(error.to_string()),
             WireErrorKind::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Request too large", error.to_string()),
-            WireErrorKind::TooDeep => Self::new(
-                StatusCode::BAD_REQUEST,
-                "Request syntactically incorrect.",
-                format!("For correct usage, see: {usage} ({error})"),
-            ),
         }
     }
 
@@ -290,19 +306,24 @@ impl Refused {
     }
 
     /// The body, and its media type.
-    pub(crate) fn render(&self, encoding: Encoding, shape: Shape) -> (String, &'static str) {
+    pub(crate) fn render(&self, form: Form, shape: Shape) -> (String, &'static str) {
+        let media_type = form.encoding.media_type();
+        if let (Some(usage), Dialect::V3) = (&self.0.usage, form.dialect) {
+            let message = model::UsageMessage {
+                message: Some(format!("{SYNTAX} {}", self.0.detail)),
+                detailed_link: Some(usage.clone()),
+            };
+            return (stillpoint_wire::write(&message, form), media_type);
+        }
         match shape {
-            Shape::Fault => (
-                stillpoint_wire::write(&self.represent(), encoding),
-                encoding.media_type(),
-            ),
+            Shape::Fault => (stillpoint_wire::write(&self.represent(), form), media_type),
             Shape::Action => {
                 let action = model::Action {
                     fault: Some(self.represent()),
                     status: Some("failed".into()),
                     ..model::Action::default()
                 };
-                (stillpoint_wire::write(&action, encoding), encoding.media_type())
+                (stillpoint_wire::write(&action, form), media_type)
             }
             Shape::Sso => {
                 let code = match self.0.status {
@@ -320,6 +341,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stillpoint_wire::Encoding;
 
     /// Every code, so that the golden table below is whole; `table` has no wildcard, this list is checked by counting.
     const ALL: &[FaultCode] = &[
@@ -374,7 +396,7 @@ mod tests {
                 (Encoding::Json, Shape::Fault),
                 (Encoding::Xml, Shape::Action),
             ] {
-                text.push_str(&format!("    {}\n", refused.render(encoding, shape).0));
+                text.push_str(&format!("    {}\n", refused.render(encoding.into(), shape).0));
             }
         }
         text
@@ -400,7 +422,12 @@ mod tests {
         let refused = Refused::from(Fault::internal("database is locked"));
         assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(refused.log().unwrap().contains("database is locked"));
-        assert!(!refused.render(Encoding::Xml, Shape::Fault).0.contains("database"));
+        assert!(
+            !refused
+                .render(Encoding::Xml.into(), Shape::Fault)
+                .0
+                .contains("database")
+        );
         assert!(Refused::from(Fault::new(FaultCode::Locked, "x")).log().is_none());
     }
 

@@ -1,4 +1,4 @@
-//! The oVirt Engine REST API, version 4: one of the product's dialects, and nothing but a dialect.
+//! The oVirt Engine REST API, version 4 and RHEV's version 3: one of the product's dialects, and nothing but a dialect.
 //!
 //! A request is parsed into a command or a question of the core and the answer is written in the encoding that was asked
 //! for. Nothing is decided here: who may do what, what state allows what and what happens is the core's. No SQL, no QMP.
@@ -8,7 +8,9 @@
 //! * one file per noun: what it looks like (`represent`) and its handlers.
 //! * `fault`: what goes wrong, as this dialect says it.
 //!
-//! Mounting it: [`router`] with an [`Api`]; it serves everything below `/ovirt-engine`.
+//! * `dialect`: which version a request speaks; `v3`: what version 3 has differently.
+//!
+//! Mounting it: [`router`] with an [`Api`]; it serves everything below `/ovirt-engine` and `/api`.
 
 mod answer;
 mod attachment;
@@ -18,6 +20,7 @@ mod checkpoint;
 #[cfg(test)]
 mod cold;
 mod correlation;
+mod dialect;
 mod disk;
 mod disk_snapshot;
 mod domain;
@@ -49,9 +52,11 @@ mod tests;
 #[cfg(test)]
 mod transfers;
 mod user;
+mod v3;
 mod vm;
 
 pub use route::{Access, Place, Route, Shape};
+pub use stillpoint_wire::Dialect;
 
 use std::sync::Arc;
 use stillpoint_auth::Auth;
@@ -65,6 +70,8 @@ pub struct Settings {
     pub public_url: String,
     /// The certificates to give away; `None` while the daemon serves without TLS.
     pub certificates: Option<Certificates>,
+    /// What a request speaks that names no version, neither in its path nor in its header.
+    pub default_dialect: Dialect,
 }
 
 /// The certificates that clients can fetch without authentication.
@@ -94,7 +101,7 @@ impl Api {
     }
 }
 
-/// The service: everything below `/ovirt-engine`, however its slashes are doubled; 404 in its own form for all else. To be
+/// The service: everything below `/ovirt-engine` and `/api`, however its slashes are doubled; 404 in its own form for all else. To be
 /// mounted as the fallback of whatever serves beside it.
 pub fn router(api: Api) -> axum::Router {
     axum::Router::new().fallback(move |request: axum::extract::Request| {
@@ -103,7 +110,12 @@ pub fn router(api: Api) -> axum::Router {
     })
 }
 
-/// All routes, for documents and for tests that walk them.
+/// All routes of version 4, for documents and for tests that walk them.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
     routes::ROUTES.iter()
+}
+
+/// All routes of version 3. Those that version 4 has too have the same name, though the pattern may be spelled differently.
+pub fn routes_v3() -> impl Iterator<Item = &'static Route> {
+    v3::routes().iter()
 }

@@ -58,7 +58,7 @@ pub(crate) async fn answer<L: Listing>(call: Call, listing: L, search: Search) -
     let most = call.params().max();
     let (skip, take) = search.window(most, usize::MAX);
     let mut run = Run {
-        writer: Some(ListWriter::new(call.encoding())),
+        writer: Some(ListWriter::new(call.form())),
         call,
         listing,
         search,

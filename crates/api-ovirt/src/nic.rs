@@ -67,6 +67,7 @@ pub(crate) fn fields(body: &model::Nic) -> NicFields {
         mac: body.mac.as_ref().and_then(|mac| mac.address.clone()),
         interface: body.interface.clone(),
         linked: body.linked,
+        pci_slot: None,
     }
 }
 
@@ -85,6 +86,7 @@ fn represent(base: &str, place: &str, house: &House, nic: &NicConfig) -> model::
     head.name = Some(nic.name.clone());
     model::Nic {
         head,
+        active: Some(true),
         interface: Some(nic.interface.clone()),
         linked: Some(nic.linked),
         mac: Some(model::Mac {

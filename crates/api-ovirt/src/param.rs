@@ -35,6 +35,11 @@ impl Params {
         Self { pairs }
     }
 
+    /// Adds a parameter behind what the URL says.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        self.pairs.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Adds the pairs of a form body behind what the URL says.
     pub(crate) fn add_form(&mut self, form: &[u8]) {
         self.pairs.extend(

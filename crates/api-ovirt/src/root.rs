@@ -2,13 +2,17 @@
 
 use crate::{answer::Answer, call::Call, fault::Refused, house::ZERO, user};
 use http::{HeaderValue, header};
+use std::borrow::Cow;
 use stillpoint_wire::{
-    Date,
+    Date, Dialect,
     model::{self, Identified, Link},
 };
 
 /// The version of oVirt's API that this dialect follows.
 const FOLLOWED: (i32, i32) = (4, 5);
+
+/// The version of RHEV's API that the dialect of version 3 follows.
+const FOLLOWED_V3: (i32, i32) = (3, 6);
 
 /// The collections, in oVirt Engine's order, and whether they can be searched.
 pub(crate) const COLLECTIONS: &[(&str, bool)] = &[
@@ -61,24 +65,15 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     let user = |id| model::User::reference(format!("{id}"), format!("{base}/users/{id}"));
     let narrow = call.params().flag("filter").unwrap_or(!call.who.is_admin);
     let summary = if narrow { None } else { Some(summary(&call).await?) };
+    let (blank, root) = (format!("{base}/templates/{ZERO}"), format!("{base}/tags/{ZERO}"));
     let api = model::Api {
         engine_backup: None,
-        link: links(base),
-        product_info: Some(model::ProductInfo {
-            instance_id: Some(house.instance),
-            name: Some("Stillpoint".into()),
-            vendor: Some("Stillpoint project".into()),
-            version: Some(model::Version {
-                build: Some(0),
-                full_version: Some(format!("{}.{}.0-{}", FOLLOWED.0, FOLLOWED.1, env!("CARGO_PKG_VERSION"))),
-                major: Some(FOLLOWED.0),
-                minor: Some(FOLLOWED.1),
-                revision: Some(0),
-            }),
-        }),
+        link: links(base, call.dialect()),
+        product_info: Some(product_info(house.instance, call.dialect())),
         special_objects: Some(model::SpecialObjects {
-            blank_template: model::Template::reference(ZERO, format!("{base}/templates/{ZERO}")),
-            root_tag: model::Tag::reference(ZERO, format!("{base}/tags/{ZERO}")),
+            blank_template: model::Template::reference(ZERO, blank.clone()),
+            root_tag: model::Tag::reference(ZERO, root.clone()),
+            link: vec![Link::new("templates/blank", blank), Link::new("tags/root", root)],
         }),
         summary,
         time: Some(Date(call.engine().now())),
@@ -93,8 +88,45 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     Ok(answer)
 }
 
-fn links(base: &str) -> Vec<Link> {
+fn product_info(instance: String, dialect: Dialect) -> model::ProductInfo {
+    let (major, minor) = match dialect {
+        Dialect::V4 => FOLLOWED,
+        Dialect::V3 => FOLLOWED_V3,
+    };
+    let full_version = Some(format!("{major}.{minor}.0-{}", env!("CARGO_PKG_VERSION")));
+    model::ProductInfo {
+        instance_id: Some(instance),
+        name: Some("Stillpoint".into()),
+        vendor: Some("Stillpoint project".into()),
+        version: Some(model::Version {
+            build: Some(0),
+            full_version: full_version.clone().filter(|_| dialect == Dialect::V4),
+            major: Some(major),
+            minor: Some(minor),
+            revision: Some(0),
+        }),
+        full_version,
+    }
+}
+
+/// `GET /capabilities`, of version 3: the one compatibility level that there is.
+pub(crate) async fn capabilities(call: Call) -> Result<Answer, Refused> {
+    let (major, minor) = FOLLOWED_V3;
+    Ok(call.ok(&model::Capabilities {
+        version: vec![model::CapabilitiesVersion {
+            id: Some(ZERO.into()),
+            major: Some(major),
+            minor: Some(minor),
+            current: Some(true),
+        }],
+    }))
+}
+
+fn links(base: &str, dialect: Dialect) -> Vec<Link> {
     let mut links = Vec::new();
+    if dialect == Dialect::V3 {
+        links.push(Link::new("capabilities", format!("{base}/capabilities")));
+    }
     for (rel, searchable) in COLLECTIONS {
         links.push(Link::new(*rel, format!("{base}/{rel}")));
         if *searchable {
@@ -106,6 +138,10 @@ fn links(base: &str) -> Vec<Link> {
         }
     }
     links
+        .iter()
+        .filter_map(|link| dialect.link(link))
+        .map(Cow::into_owned)
+        .collect()
 }
 
 /// All links in one header, as probes read it from a HEAD request.
@@ -151,16 +187,19 @@ mod tests {
     use crate::{
         route::{Found, find, target},
         routes::ROUTES,
+        v3,
     };
     use http::Method;
 
     #[test]
     fn every_link_of_the_root_leads_to_a_route() {
-        for link in links("/ovirt-engine/api") {
-            let href = link.href.unwrap();
-            let path = href.split('?').next().unwrap();
-            let found = find(ROUTES, &Method::GET, &target(path).unwrap());
-            assert!(matches!(found, Found::Route(..)), "{href}");
+        for (dialect, routes) in [(Dialect::V4, ROUTES), (Dialect::V3, v3::routes())] {
+            for link in links("/ovirt-engine/api", dialect) {
+                let href = link.href.unwrap();
+                let path = href.split('?').next().unwrap();
+                let found = find(routes, &Method::GET, &target(path).unwrap());
+                assert!(matches!(found, Found::Route(..)), "{dialect:?} {href}");
+            }
         }
         for rel in EMPTY {
             assert!(COLLECTIONS.iter().any(|(known, _)| known == rel), "{rel}");
@@ -169,7 +208,7 @@ mod tests {
 
     #[test]
     fn links_of_searches_are_templates() {
-        let links = links("/ovirt-engine/api/v4");
+        let links = links("/ovirt-engine/api/v4", Dialect::V4);
         let href = |rel: &str| {
             let link = links.iter().find(|link| link.rel.as_deref() == Some(rel)).unwrap();
             link.href.clone().unwrap()

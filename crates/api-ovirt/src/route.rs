@@ -23,7 +23,7 @@ pub enum Access {
 /// Below which path a route's pattern is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// `/ovirt-engine/api`, or `/ovirt-engine/api/v4`.
+    /// `/ovirt-engine/api`, with or without a version, or `/api`.
     Api,
     /// `/ovirt-engine`.
     Server,
@@ -80,6 +80,8 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     pub(crate) place: Place,
+    /// The API's root is `/api`, as it was at first.
+    pub(crate) is_old_root: bool,
     /// The version segment, without `v`, if the path has one.
     pub(crate) version: Option<&'a str>,
     pub(crate) segments: Vec<&'a str>,
@@ -100,10 +102,16 @@ pub(crate) fn target(path: &str) -> Option<Target<'_>> {
             }
         }
     }
-    let mut rest = segments.split_off(segments.first().filter(|first| **first == "ovirt-engine").map(|_| 1)?);
+    let is_old_root = segments.first() == Some(&"api");
+    let mut rest = if is_old_root {
+        segments
+    } else {
+        segments.split_off(segments.first().filter(|first| **first == "ovirt-engine").map(|_| 1)?)
+    };
     if rest.first() != Some(&"api") {
         return Some(Target {
             place: Place::Server,
+            is_old_root,
             version: None,
             segments: rest,
             matrix,
@@ -119,6 +127,7 @@ pub(crate) fn target(path: &str) -> Option<Target<'_>> {
     }
     Some(Target {
         place: Place::Api,
+        is_old_root,
         version,
         segments: rest,
         matrix,

@@ -38,7 +38,9 @@ macro_rules! open {
     };
 }
 
-/// Every route. A fixed segment wins over a given one, so the order does not matter.
+pub(crate) use api;
+
+/// Every route of version 4. A fixed segment wins over a given one, so the order does not matter.
 pub(crate) static ROUTES: &[Route] = &[
     // --- tokens, certificates, liveness
     open!(GET "/sso/oauth/token" "sso/token" => sso::token, Sso),

@@ -9,20 +9,22 @@ use crate::{
     answer::{Answer, Payload},
     call::{BODY_MAX, Call, Visit},
     correlation::correlation_id,
+    dialect::{self, Tongue},
     fault::Refused,
     gzip, login, negotiate,
     param::Params,
     route::{Found, Handler, Place, Route, Shape, Target, find, target},
     routes::ROUTES,
     sso::FORM_MAX,
+    v3,
 };
 use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header, request};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 use stillpoint_engine::command::Origin;
-use stillpoint_wire::Encoding;
+use stillpoint_wire::{Dialect, Encoding, Form};
 use tracing::Instrument as _;
 
 /// How long a body may take to arrive.
@@ -68,8 +70,12 @@ async fn answer(
     let mut shape = Shape::Fault;
     let mut cookie = None;
     let mut unread = !body.is_end_stream();
+    let default = api.0.settings.default_dialect;
+    let mut dialect = target
+        .as_ref()
+        .map_or(default, |target| dialect::likely(target, default));
     let result = async {
-        let (route, given, base) = lead(head, target)?;
+        let (route, given, tongue) = lead(head, target, default, &mut dialect)?;
         shape = route.shape;
         let encoding = match route.place {
             Place::Api => encoding?,
@@ -78,11 +84,12 @@ async fn answer(
         let mut visit = Visit {
             api: api.clone(),
             route,
-            base,
+            base: tongue.base,
             given,
             params,
             headers: head.headers.clone(),
             body: Bytes::new(),
+            dialect: tongue.dialect,
             encoding,
             origin: Origin {
                 correlation_id: correlation.to_owned(),
@@ -90,21 +97,21 @@ async fn answer(
         };
         match route.handler {
             Handler::Public(handler) => {
-                visit.body = read_body(&head.method, body, FORM_MAX).await?;
-                unread &= !has_body(&head.method);
+                visit.body = read_body(has_body(&head.method, dialect), body, FORM_MAX).await?;
+                unread &= !has_body(&head.method, dialect);
                 handler(visit).await
             }
             Handler::Authorised(handler) => {
                 let secure = api.0.settings.public_url.starts_with("https:");
                 let admitted = login::admit(&api.0.auth, secure, &head.headers).await?;
                 cookie = admitted.cookie;
-                visit.body = read_body(&head.method, body, BODY_MAX).await?;
-                unread &= !has_body(&head.method);
-                handler(Call {
+                visit.body = read_body(has_body(&head.method, dialect), body, BODY_MAX).await?;
+                unread &= !has_body(&head.method, dialect);
+                let call = Call {
                     visit,
                     who: admitted.caller,
-                })
-                .await
+                };
+                handler(v3::removal::understood(call)?).await
             }
         }
     }
@@ -113,7 +120,11 @@ async fn answer(
         if let Some(cause) = refused.log() {
             tracing::error!(fault = cause, "the request failed");
         }
-        Answer::refused(&refused, fault_encoding, shape)
+        let form = Form {
+            dialect,
+            encoding: fault_encoding,
+        };
+        Answer::refused(&refused, form, shape)
     });
     answer.headers.extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     if unread {
@@ -125,46 +136,46 @@ async fn answer(
     answer
 }
 
-/// The route of a request, the segments that the client gave, and what hrefs start with.
+/// The route of a request, the segments that the client gave, and what it speaks; `dialect` is that of a refusal.
 fn lead(
     head: &request::Parts,
     target: Option<Target<'_>>,
-) -> Result<(&'static Route, Vec<String>, &'static str), Refused> {
+    default: Dialect,
+    dialect: &mut Dialect,
+) -> Result<(&'static Route, Vec<String>, Tongue), Refused> {
     let target = target.ok_or_else(Refused::no_such_path)?;
-    let mut base = "/ovirt-engine/api";
-    if target.place == Place::Api {
-        match target.version {
-            Some("4") => base = "/ovirt-engine/api/v4",
-            Some(other) => return Err(Refused::version(other)),
-            None => check_version_header(&head.headers)?,
-        }
-    }
-    match find(ROUTES, &head.method, &target) {
-        Found::Route(route, given) => Ok((route, given, base)),
+    let tongue = match target.place {
+        Place::Api => dialect::tongue(&target, &head.headers, default)?,
+        // What is beside the API has no versions.
+        Place::Server => Tongue {
+            dialect: Dialect::V4,
+            base: "/ovirt-engine/api",
+        },
+    };
+    *dialect = tongue.dialect;
+    let routes = match tongue.dialect {
+        Dialect::V4 => ROUTES,
+        Dialect::V3 => v3::routes(),
+    };
+    match find(routes, &head.method, &target) {
+        Found::Route(route, given) => Ok((route, given, tongue)),
         Found::OtherMethod(methods) => Err(Refused::method_not_allowed(&methods)),
         Found::Nothing => Err(Refused::no_such_path()),
     }
 }
 
-fn check_version_header(headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(version) = headers.get("version") else {
-        return Ok(());
-    };
-    let version = version.to_str().unwrap_or("?").trim();
-    if version.is_empty() || version == "4" {
-        return Ok(());
-    }
-    Err(Refused::version(version))
-}
-
 /// Whether a body of such a request is read at all.
-fn has_body(method: &Method) -> bool {
-    *method == Method::POST || *method == Method::PUT
+fn has_body(method: &Method, dialect: Dialect) -> bool {
+    match *method {
+        Method::POST | Method::PUT => true,
+        Method::DELETE => dialect == Dialect::V3,
+        _ => false,
+    }
 }
 
-/// The body of a request that has one, up to a limit. GET and DELETE have none, whatever their headers say.
-async fn read_body(method: &Method, body: Body, limit_bytes: usize) -> Result<Bytes, Refused> {
-    if !has_body(method) {
+/// The body of a request that has one, up to a limit. GET has none, whatever its headers say.
+async fn read_body(is_read: bool, body: Body, limit_bytes: usize) -> Result<Bytes, Refused> {
+    if !is_read {
         return Ok(Bytes::new());
     }
     let read = async {
@@ -215,27 +226,12 @@ fn send(answer: Answer, head: &request::Parts) -> Response<Body> {
 mod tests {
     use super::*;
     use crate::route::Access;
-    use http::StatusCode;
 
     #[test]
     fn a_route_is_open_exactly_when_the_table_says_so() {
         for route in ROUTES {
             let open = matches!(route.handler, Handler::Public(_));
             assert_eq!(open, route.access == Access::Public, "{}", route.name);
-        }
-    }
-
-    #[test]
-    fn only_version_four_is_served() {
-        let check = |version: &'static str| {
-            check_version_header(&HeaderMap::from_iter([(
-                HeaderName::from_static("version"),
-                HeaderValue::from_static(version),
-            )]))
-        };
-        assert!(check("4").is_ok());
-        for version in ["3", "99", "x", "4.5"] {
-            assert_eq!(check(version).unwrap_err().status(), StatusCode::BAD_REQUEST);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     list::{self, Key, Listing},
     nic, ovf,
     search::{Search, Searchable},
-    vm,
+    v3, vm,
 };
 use std::time::Duration;
 use stillpoint_engine::{
@@ -20,7 +20,7 @@ use stillpoint_engine::{
 };
 use stillpoint_types::{DiskId, NicId, SnapshotId, SnapshotType, VmId};
 use stillpoint_wire::{
-    Date,
+    Date, Dialect,
     model::{self, Header, Identified},
 };
 
@@ -91,7 +91,10 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
         vm,
         description,
         memory: body.persist_memorystate.unwrap_or(true),
-        disks: body.base.disk_attachments.as_deref().map(chosen).transpose()?,
+        disks: match call.dialect() {
+            Dialect::V4 => body.base.disk_attachments.as_deref().map(chosen).transpose()?,
+            Dialect::V3 => v3::snapshot::chosen(body.disks.as_deref())?,
+        },
     };
     let accepted = call.engine().create_snapshot(&call.who, call.origin(), command).await?;
     let job = call.settle(&accepted).await?;
@@ -108,13 +111,17 @@ fn chosen(attachments: &[model::DiskAttachment]) -> Result<Vec<SnapshotDisk>, Re
             .and_then(|disk| disk.head.id.as_ref())
             .or(attachment.head.id.as_ref());
         let id = id.ok_or_else(|| Refused::incomplete("DiskAttachment", &["disk.id"], "add"))?;
-        let image = disk.and_then(|disk| disk.image_id.as_deref());
-        disks.push(SnapshotDisk {
-            disk: body_id(id, "disk")?,
-            image: image.map(|image| body_id(image, "image_id")).transpose()?,
-        });
+        disks.push(choice(id, disk.and_then(|disk| disk.image_id.as_deref()))?);
     }
     Ok(disks)
+}
+
+/// A disk that a client chose, and the id that he wants its new image to have.
+pub(crate) fn choice(disk: &str, image: Option<&str>) -> Result<SnapshotDisk, Refused> {
+    Ok(SnapshotDisk {
+        disk: body_id(disk, "disk")?,
+        image: image.map(|image| body_id(image, "image_id")).transpose()?,
+    })
 }
 
 /// `DELETE /vms/{vm}/snapshots/{snapshot}`
@@ -222,6 +229,7 @@ pub(crate) async fn show(call: &Call, view: &SnapshotView, follow: &Follow) -> R
             snapshot: Some(view.id),
             house: &house,
             generation: Some(record.generation),
+            dialect: call.dialect(),
             now: call.engine().now(),
         });
         snapshot.base.initialization = Some(ovf::initialization(document));
@@ -243,7 +251,8 @@ pub(crate) async fn show(call: &Call, view: &SnapshotView, follow: &Follow) -> R
     Ok(snapshot)
 }
 
-fn place(call: &Call, view: &SnapshotView) -> String {
+/// The path of a snapshot.
+pub(crate) fn place(call: &Call, view: &SnapshotView) -> String {
     format!("{}/vms/{}/snapshots/{}", call.base(), view.vm, view.id)
 }
 
@@ -266,7 +275,7 @@ pub(crate) fn represent(call: &Call, view: &SnapshotView) -> model::Snapshot {
             ..model::Vm::default()
         },
     };
-    model::Snapshot {
+    let snapshot = model::Snapshot {
         base: model::Vm {
             head,
             ..model::Vm::default()
@@ -277,6 +286,10 @@ pub(crate) fn represent(call: &Call, view: &SnapshotView) -> model::Snapshot {
         snapshot_type: Some(view.kind.to_string()),
         disks: None,
         vm: Some(Box::new(vm)),
+    };
+    match call.dialect() {
+        Dialect::V4 => snapshot,
+        Dialect::V3 => v3::snapshot::represent(snapshot, call, view),
     }
 }
 
@@ -305,6 +318,7 @@ fn represent_disk(call: &Call, snapshot: &SnapshotView, view: &SnapshotDiskView)
         image_id: Some(view.image.to_string()),
         interface: Some(attachment.interface.to_string()),
         provisioned_size: Some(attachment.size_bytes),
+        size: Some(attachment.size_bytes),
         read_only: Some(attachment.read_only),
         sparse: Some(attachment.sparse),
         status: Some(match snapshot.status {

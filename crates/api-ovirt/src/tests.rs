@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc};
 use stillpoint_auth::{Auth, Bootstrap};
 use stillpoint_engine::{Engine, command::Origin};
 use stillpoint_store::Store;
-use stillpoint_wire::Encoding;
+use stillpoint_wire::{Dialect, Encoding};
 use tower::ServiceExt as _;
 
 const USERS: &str = r#"
@@ -65,6 +65,7 @@ pub(crate) async fn call() -> Call {
         params: Params::default(),
         headers: HeaderMap::new(),
         body: Bytes::new(),
+        dialect: Dialect::V4,
         encoding: Encoding::Xml,
         origin: Origin::default(),
     };
@@ -102,6 +103,7 @@ impl Front {
                 ca_pem: "-----BEGIN CERTIFICATE-----\n".into(),
                 server_pem: String::new(),
             }),
+            default_dialect: Dialect::V4,
         };
         let plane = Arc::new(Tickets::default());
         let engine = engine(folder.path(), store.clone(), Arc::clone(&plane)).await;
@@ -392,7 +394,7 @@ async fn every_refusal_has_a_body_in_the_encoding_that_was_asked_for() {
         ("GET", "/ovirt-engine/%ff;=/..", ("x-a", "b"), "", 404),
         ("PATCH", "/ovirt-engine/api/vms", ("x-a", "b"), "", 405),
         ("GET", "/ovirt-engine/api/v99/vms", ("x-a", "b"), "", 400),
-        ("GET", "/ovirt-engine/api/v3/vms", ("x-a", "b"), "", 400),
+        ("GET", "/ovirt-engine/api/v4/vms", ("version", "3"), "", 400),
         ("GET", "/ovirt-engine/api/vms", ("version", "99"), "", 400),
         ("POST", SNAPSHOTS, ("content-type", "text/plain"), "x", 415),
         ("POST", SNAPSHOTS, xml, "<snapshot><description>", 400),

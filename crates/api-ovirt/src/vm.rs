@@ -161,21 +161,27 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 /// `POST /vms`
 pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let body: model::Vm = call.read()?;
-    if body.head.name.as_deref().unwrap_or_default().is_empty() {
-        return Err(Refused::incomplete("Vm", &["name"], "add"));
-    }
-    if body.initialization.as_ref().is_some_and(|i| i.configuration.is_some()) || body.snapshots.is_some() {
+    if body.snapshots.is_some() {
         return Err(Refused::unsupported(
-            "Making a VM from a document or from a snapshot is not supported by this version",
+            "Making a VM from a snapshot is not supported by this version",
         ));
+    }
+    let document = body.initialization.as_ref().and_then(|i| i.configuration.as_ref());
+    let document = document.map(ovf::configuration).transpose()?.unwrap_or_default();
+    let fields = over(fields(&body)?, document.fields);
+    if fields.name.as_deref().unwrap_or_default().is_empty() {
+        return Err(Refused::incomplete("Vm", &["name"], "add"));
     }
     let house = call.house().await?;
     house::check_template(body.template.as_deref())?;
     house::check_cluster(body.cluster.as_deref(), &house)?;
-    let nics = body.nics.as_deref().unwrap_or_default();
     let command = CreateVm {
-        nics: nics.iter().map(nic::fields).collect(),
-        fields: fields(&body)?,
+        fields,
+        nics: match body.nics.as_deref() {
+            Some(nics) => nics.iter().map(nic::fields).collect(),
+            None => document.nics,
+        },
+        ..document
     };
     let accepted = call.engine().create_vm(&call.who, call.origin(), command).await?;
     let job = call.settle(&accepted).await?;
@@ -286,6 +292,30 @@ fn fields(body: &model::Vm) -> Result<VmFields, Refused> {
     })
 }
 
+/// The given fields, and for what is not given those of a document.
+fn over(given: VmFields, document: VmFields) -> VmFields {
+    // What was guaranteed of another size of memory says nothing about this one.
+    let guaranteed = document
+        .memory_guaranteed_bytes
+        .filter(|_| given.memory_bytes.is_none());
+    VmFields {
+        name: given.name.filter(|name| !name.is_empty()).or(document.name),
+        description: given.description.or(document.description),
+        comment: given.comment.or(document.comment),
+        memory_bytes: given.memory_bytes.or(document.memory_bytes),
+        memory_guaranteed_bytes: given.memory_guaranteed_bytes.or(guaranteed),
+        sockets: given.sockets.or(document.sockets),
+        cores: given.cores.or(document.cores),
+        threads: given.threads.or(document.threads),
+        os_type: given.os_type.or(document.os_type),
+        kernel: given.kernel.or(document.kernel),
+        initrd: given.initrd.or(document.initrd),
+        cmdline: given.cmdline.or(document.cmdline),
+        vm_type: given.vm_type.or(document.vm_type),
+        delete_protected: given.delete_protected.or(document.delete_protected),
+    }
+}
+
 fn count(value: Option<i32>, what: &str) -> Result<Option<u32>, Refused> {
     value
         .map(|number| {
@@ -362,6 +392,7 @@ async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, R
         snapshot: active,
         house,
         generation: None,
+        dialect: call.dialect(),
         now: call.engine().now(),
     }))
 }
@@ -382,14 +413,18 @@ pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
     let running = !matches!(view.status, VmStatus::Down | VmStatus::Suspended);
     let (cluster, host) = (&house.cluster.0, &house.host.0);
     let blank = house::ZERO;
+    let detail = Some(view.status_detail.clone()).filter(|detail| !detail.is_empty());
     model::Vm {
         creation_time: Some(Date(view.created_at)),
         cluster: model::Cluster::reference(cluster.as_str(), format!("{base}/clusters/{cluster}")),
         next_run_configuration_exists: Some(false),
         run_once: Some(false),
         start_time: view.started_at.map(Date),
-        status: Some(view.status.to_string()),
-        status_detail: Some(view.status_detail.clone()).filter(|detail| !detail.is_empty()),
+        status: Some(model::State {
+            state: view.status.to_string(),
+            detail: detail.clone(),
+        }),
+        status_detail: detail,
         stop_time: view.stopped_at.map(Date),
         host: running
             .then(|| model::Host::reference(host.as_str(), format!("{base}/hosts/{host}")))
@@ -435,6 +470,7 @@ pub(crate) fn configured(mut head: Header, config: &VmConfig) -> model::Vm {
                     device: vec!["hd".into()],
                 }),
             }),
+            boot_order: vec![model::BootDevice { dev: Some("hd".into()) }],
             cmdline: config.cmdline.clone(),
             initrd: config.initrd.clone(),
             kernel: config.kernel.clone(),

@@ -81,6 +81,10 @@ pub struct CreateVm {
     pub fields: VmFields,
     /// Network interfaces to make with it.
     pub nics: Vec<NicFields>,
+    /// Disks to attach to it, in this order: each must be there, free, and of the VM's project.
+    pub disks: Vec<(DiskId, AttachFields)>,
+    /// QEMU machine type that it had before; taken if this host's QEMU has it, else the VM gets the newest.
+    pub machine: Option<String>,
 }
 
 /// Fields of a network interface.
@@ -94,6 +98,8 @@ pub struct NicFields {
     pub interface: Option<String>,
     /// Cable in (default true).
     pub linked: Option<bool>,
+    /// PCI slot, if it is free (default: any free one).
+    pub pci_slot: Option<u8>,
 }
 
 /// Changes a VM.
@@ -166,6 +172,8 @@ pub struct AttachFields {
     pub active: Option<bool>,
     /// The guest cannot write (default false).
     pub read_only: Option<bool>,
+    /// Place on the bus, if it is free (default: any free one). Only where a disk is attached anew.
+    pub slot: Option<u8>,
 }
 
 /// Makes a disk with an empty base image.

@@ -120,6 +120,8 @@ pub struct AttachmentView {
     pub active: bool,
     /// The guest cannot write.
     pub read_only: bool,
+    /// Place on the bus; see [`crate::ports::DiskSpec::slot`].
+    pub slot: u8,
 }
 
 /// Status of a snapshot (oVirt API `snapshot_status`).

@@ -91,7 +91,8 @@ pub(crate) struct ServeOptions {
     /// URL under which clients reach this daemon, for links that need a host.
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// Dialect of oVirt requests that name no version. Default: v4.
+    /// Dialect of oVirt requests that name no version, neither in the path (/ovirt-engine/api/v3, /ovirt-engine/api/v4)
+    /// nor in a header (Version: 3, Version: 4). Default: v4.
     #[arg(long, value_enum)]
     pub(crate) default_api: Option<ApiChoice>,
     /// Accelerator. Default: auto.

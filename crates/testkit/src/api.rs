@@ -1,6 +1,6 @@
 //! A plain HTTP client for tests: it sends what it is told and hides nothing of the answer.
 //!
-//! Paths that begin with `/` are taken as they are; others are below `/ovirt-engine/api/`. It follows no redirect and
+//! Paths that begin with `/` are taken as they are; others are below `/ovirt-engine/api/`, or what [`Api::speaking`] says. It follows no redirect and
 //! speaks HTTP only, no TLS: HTTPS is tested with real clients. An expired token is renewed once, as the SDKs do.
 
 use std::sync::{Mutex, PoisonError};
@@ -79,6 +79,8 @@ pub struct Api {
     url: String,
     user: Option<(String, String)>,
     token: Mutex<Option<String>>,
+    version: Option<&'static str>,
+    root: &'static str,
 }
 
 impl Api {
@@ -98,6 +100,21 @@ impl Api {
             url,
             user: None,
             token: Mutex::new(None),
+            version: Some("4"),
+            root: "/ovirt-engine/api",
+        }
+    }
+
+    /// The same client, with this `Version` header and this root of paths.
+    #[must_use]
+    pub fn speaking(&self, version: Option<&'static str>, root: &'static str) -> Self {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            user: self.user.clone(),
+            token: Mutex::new(token),
+            version,
+            root,
+            ..Self::anonymous(&self.url)
         }
     }
 
@@ -142,7 +159,7 @@ impl Api {
         let whole = if path.starts_with('/') {
             path.to_owned()
         } else {
-            format!("/ovirt-engine/api/{path}")
+            format!("{}/{path}", self.root)
         };
         let what = || format!("{method} {whole}");
         let mut request = Request::builder().method(method).uri(format!("{}{whole}", self.url));
@@ -173,7 +190,7 @@ impl Api {
         })
     }
 
-    /// Sends with this client's token and `Version: 4`; renews the token once when it has expired.
+    /// Sends with this client's token and `Version: 4` (or as [`Self::speaking`] says); renews the token once when it has expired.
     ///
     /// # Errors
     /// When there is no answer, or the login is refused.
@@ -189,7 +206,7 @@ impl Api {
     fn send_with_token(&self, method: &str, path: &str, extra: &[(&str, &str)], body: Option<&[u8]>) -> Result<Answer> {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let bearer = token.map(|token| format!("Bearer {token}"));
-        let mut headers = vec![("Version", "4")];
+        let mut headers: Vec<(&str, &str)> = self.version.map(|version| ("Version", version)).into_iter().collect();
         headers.extend(bearer.iter().map(|value| ("Authorization", value.as_str())));
         headers.extend_from_slice(extra);
         self.send(method, path, &headers, body)

@@ -11,14 +11,26 @@
 //! | `flat` | `T`             | the members of `T` in place | the members of `T`       |
 //!
 //! `T` of an `el` is a scalar, another described type (boxed when types refer to each other) or a `Vec` of one: a list
-//! with a wrapper, whose items are named after the type. A dialect with other names (RHEV 3) belongs into `Output`,
-//! `Context` and further member kinds here, not into the types.
+//! with a wrapper, whose items are named after the type.
+//!
+//! RHEV 3 has the same things with some differences, which are said by the kind. A label may have two forms, `= "v4" | "v3"`.
+//!
+//! | kind     | is in version 4 | is in version 3                                                                 |
+//! |----------|-----------------|---------------------------------------------------------------------------------|
+//! | `el4`    | `el`            | absent: neither written nor read                                                |
+//! | `el3`    | absent          | `el`                                                                            |
+//! | `many3`  | absent          | `many`                                                                          |
+//! | `attr3`  | `el`            | `attr`; read in either place                                                    |
+//! | `early3` | `el`            | `el` that comes before all others                                               |
+//! | `links`  | `many`          | `many` without the links that the dialect has not, see [`crate::Dialect::link`] |
 
 use crate::{
     error::{WireError, WireErrorKind},
     input::{Context, Input, Place},
     output::{Output, Slot},
 };
+
+pub(crate) use crate::dialect::Dialect;
 
 /// What a described type can do; implemented by `describe!` only.
 pub trait Fields: Default {
@@ -144,20 +156,44 @@ pub(crate) fn append<T: Member>(
 macro_rules! describe {
     (@ty flat $ty:ty) => { $ty };
     (@ty many $ty:ty) => { Vec<$ty> };
+    (@ty many3 $ty:ty) => { Vec<$ty> };
+    (@ty links $ty:ty) => { Vec<$ty> };
     (@ty $kind:ident $ty:ty) => { Option<$ty> };
 
-    (@label $field:ident) => { stringify!($field) };
-    (@label $field:ident $label:literal) => { $label };
+    (@doc $field:ident) => { stringify!($field) };
+    (@doc $field:ident $label:literal) => { $label };
+    (@doc $field:ident $label:literal $v3:literal) => { concat!($label, "`, in version 3 `", $v3) };
+
+    (@label $d:expr, $field:ident) => { stringify!($field) };
+    (@label $d:expr, $field:ident $label:literal) => { $label };
+    (@label $d:expr, $field:ident $label:literal $v3:literal) => {
+        match $d {
+            $crate::describe::Dialect::V4 => $label,
+            $crate::describe::Dialect::V3 => $v3,
+        }
+    };
 
     (@attributes attr $field:expr, $label:expr, $out:ident) => {
         if let Some(value) = &$field {
             $out.attribute($label, value);
         }
     };
+    (@attributes attr3 $field:expr, $label:expr, $out:ident) => {
+        if let (Some(value), $crate::describe::Dialect::V3) = (&$field, $out.dialect()) {
+            $out.attribute($label, &value.to_string());
+        }
+    };
     (@attributes flat $field:expr, $label:expr, $out:ident) => {
         $crate::describe::Fields::attributes(&$field, $out);
     };
     (@attributes $kind:ident $field:expr, $label:expr, $out:ident) => {};
+
+    (@early early3 $field:expr, $label:expr, $out:ident) => {
+        if let (Some(value), $crate::describe::Dialect::V3) = (&$field, $out.dialect()) {
+            $crate::describe::Member::put(value, $crate::output::Slot::Member($label), $out);
+        }
+    };
+    (@early $kind:ident $field:expr, $label:expr, $out:ident) => {};
 
     (@elements attr $field:expr, $label:expr, $out:ident) => {};
     (@elements flat $field:expr, $label:expr, $out:ident) => {
@@ -168,14 +204,39 @@ macro_rules! describe {
             $out.many($label, &$field);
         }
     };
+    (@elements many3 $field:expr, $label:expr, $out:ident) => {
+        if $out.dialect() == $crate::describe::Dialect::V3 && !$field.is_empty() {
+            $out.many($label, &$field);
+        }
+    };
+    (@elements links $field:expr, $label:expr, $out:ident) => {
+        $out.links($label, &$field);
+    };
     (@elements el $field:expr, $label:expr, $out:ident) => {
         if let Some(value) = &$field {
             $crate::describe::Member::put(value, $crate::output::Slot::Member($label), $out);
         }
     };
-
+    (@elements el3 $field:expr, $label:expr, $out:ident) => {
+        if let (Some(value), $crate::describe::Dialect::V3) = (&$field, $out.dialect()) {
+            $crate::describe::Member::put(value, $crate::output::Slot::Member($label), $out);
+        }
+    };
+    // `el4`, `attr3`, `early3`
+    (@elements $kind:ident $field:expr, $label:expr, $out:ident) => {
+        if let (Some(value), $crate::describe::Dialect::V4) = (&$field, $out.dialect()) {
+            $crate::describe::Member::put(value, $crate::output::Slot::Member($label), $out);
+        }
+    };
     (@take attr $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
         if $key == $label && $place != $crate::input::Place::Element {
+            return $crate::describe::set(&mut $field, $label, $input, $ctx);
+        }
+    };
+    (@take attr3 $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        let is_placed =
+            $place != $crate::input::Place::Attribute || $ctx.dialect() == $crate::describe::Dialect::V3;
+        if $key == $label && is_placed {
             return $crate::describe::set(&mut $field, $label, $input, $ctx);
         }
     };
@@ -189,7 +250,26 @@ macro_rules! describe {
             return $crate::describe::append(&mut $field, $label, $input, $ctx).map(|()| true);
         }
     };
-    (@take el $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+    (@take links $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        describe!(@take many $field, $label, $key, $place, $input, $ctx)
+    };
+    (@take many3 $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $ctx.dialect() == $crate::describe::Dialect::V3 {
+            describe!(@take many $field, $label, $key, $place, $input, $ctx)
+        }
+    };
+    (@take el3 $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $ctx.dialect() == $crate::describe::Dialect::V3 {
+            describe!(@take el $field, $label, $key, $place, $input, $ctx)
+        }
+    };
+    (@take el4 $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
+        if $ctx.dialect() == $crate::describe::Dialect::V4 {
+            describe!(@take el $field, $label, $key, $place, $input, $ctx)
+        }
+    };
+    // `el`, `early3`
+    (@take $kind:ident $field:expr, $label:expr, $key:ident, $place:ident, $input:ident, $ctx:ident) => {
         if $key == $label && $place != $crate::input::Place::Attribute {
             return $crate::describe::set(&mut $field, $label, $input, $ctx);
         }
@@ -198,14 +278,14 @@ macro_rules! describe {
     ($(
         $(#[$doc:meta])*
         $name:ident: $tag:literal $(/ $plural:literal)? $(, by $($head:ident).+)? {
-            $( $(#[$field_doc:meta])* $kind:ident $field:ident $(= $label:literal)? : $ty:ty, )*
+            $( $(#[$field_doc:meta])* $kind:ident $field:ident $(= $label:literal $(| $v3:literal)?)? : $ty:ty, )*
         }
     )*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct $name {
             $(
-                #[doc = concat!("`", describe!(@label $field $($label)?), "`. ")]
+                #[doc = concat!("`", describe!(@doc $field $($label $($v3)?)?), "`. ")]
                 $(#[$field_doc])*
                 pub $field: describe!(@ty $kind $ty),
             )*
@@ -216,12 +296,19 @@ macro_rules! describe {
 
             fn attributes(&self, out: &mut $crate::output::Output) {
                 let _ = &out;
-                $( describe!(@attributes $kind self.$field, describe!(@label $field $($label)?), out); )*
+                $( describe!(
+                    @attributes $kind self.$field, describe!(@label out.dialect(), $field $($label $($v3)?)?), out
+                ); )*
             }
 
             fn elements(&self, out: &mut $crate::output::Output) {
                 let _ = &out;
-                $( describe!(@elements $kind self.$field, describe!(@label $field $($label)?), out); )*
+                $( describe!(
+                    @early $kind self.$field, describe!(@label out.dialect(), $field $($label $($v3)?)?), out
+                ); )*
+                $( describe!(
+                    @elements $kind self.$field, describe!(@label out.dialect(), $field $($label $($v3)?)?), out
+                ); )*
             }
 
             fn take(
@@ -232,7 +319,8 @@ macro_rules! describe {
                 ctx: &mut $crate::input::Context,
             ) -> Result<bool, $crate::error::WireError> {
                 $( describe!(
-                    @take $kind self.$field, describe!(@label $field $($label)?), key, place, input, ctx
+                    @take $kind self.$field, describe!(@label ctx.dialect(), $field $($label $($v3)?)?),
+                    key, place, input, ctx
                 ); )*
                 Ok(false)
             }

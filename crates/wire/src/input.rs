@@ -3,6 +3,7 @@
 //! Both parsers build a tree within [`crate::Limits`] first; what is read here is already bounded in size and depth.
 
 use crate::{
+    Dialect,
     error::{WireError, WireErrorKind, cut},
     xml::Element,
 };
@@ -33,11 +34,23 @@ pub enum Input<'a> {
 /// The place in the document, and what was skipped so far.
 #[derive(Debug, Default)]
 pub struct Context {
+    dialect: Dialect,
     path: Vec<(&'static str, Option<usize>)>,
     unknown: usize,
 }
 
 impl Context {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     pub(crate) fn enter(&mut self, label: &'static str) {
         self.path.push((label, None));
     }

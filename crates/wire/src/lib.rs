@@ -1,4 +1,5 @@
-//! The oVirt API v4 on the wire: each representation described once, XML and JSON in both directions from that.
+//! The oVirt API on the wire: each representation described once; XML and JSON, of version 4 and of RHEV 3, in both
+//! directions from that.
 //!
 //! The contract is the public oVirt API model (types, members, order of emission) and what its SDKs check in answers.
 //! This room does no I/O, knows no HTTP and no engine: bytes in, values out, and back. Nothing here trusts its input:
@@ -29,6 +30,7 @@
 //! ```
 
 pub mod describe;
+mod dialect;
 mod error;
 pub mod input;
 mod json;
@@ -38,9 +40,11 @@ mod scalar;
 mod xml;
 
 pub use describe::{Fields, Wire};
+pub use dialect::{Dialect, Form};
 pub use error::{Limits, WireError, WireErrorKind};
 pub use output::ListWriter;
 pub use scalar::Date;
+pub use xml::Element;
 
 use describe::{append, get_object};
 use error::cut;
@@ -78,16 +82,16 @@ pub struct Read<T> {
 
 /// Writes a document.
 #[must_use]
-pub fn write<T: Wire>(value: &T, encoding: Encoding) -> String {
-    let mut out = Output::new(encoding);
+pub fn write<T: Wire>(value: &T, form: impl Into<Form>) -> String {
+    let mut out = Output::new(form.into());
     value.put(Slot::Root(T::TAG), &mut out);
     out.into_text()
 }
 
 /// Writes a list document whose items are all at hand; see [`ListWriter`] for the others.
 #[must_use]
-pub fn write_list<T: Wire>(items: &[T], encoding: Encoding) -> String {
-    let mut list = ListWriter::new(encoding);
+pub fn write_list<T: Wire>(items: &[T], form: impl Into<Form>) -> String {
+    let mut list = ListWriter::new(form);
     for item in items {
         list.item(item);
     }
@@ -96,8 +100,8 @@ pub fn write_list<T: Wire>(items: &[T], encoding: Encoding) -> String {
 
 /// Writes an empty list document of a type that has no description here, by its plural tag.
 #[must_use]
-pub fn write_empty_list(plural: &'static str, encoding: Encoding) -> String {
-    let mut out = Output::new(encoding);
+pub fn write_empty_list(plural: &'static str, form: impl Into<Form>) -> String {
+    let mut out = Output::new(form.into());
     out.begin(Slot::Root(plural));
     out.end(Slot::Root(plural));
     out.into_text()
@@ -107,8 +111,8 @@ pub fn write_empty_list(plural: &'static str, encoding: Encoding) -> String {
 ///
 /// # Errors
 /// The document is not well-formed, has another root, passes a limit, or a member has a value of the wrong kind.
-pub fn read<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<Read<T>, WireError> {
-    read_root(body, encoding, limits, T::TAG, |input, ctx| {
+pub fn read<T: Wire>(body: &[u8], form: impl Into<Form>, limits: &Limits) -> Result<Read<T>, WireError> {
+    read_root(body, form.into(), limits, T::TAG, |input, ctx| {
         ctx.enter(T::TAG);
         get_object(input, ctx)
     })
@@ -118,8 +122,8 @@ pub fn read<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_list<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<Read<Vec<T>>, WireError> {
-    read_root(body, encoding, limits, T::PLURAL, |input, ctx| {
+pub fn read_list<T: Wire>(body: &[u8], form: impl Into<Form>, limits: &Limits) -> Result<Read<Vec<T>>, WireError> {
+    read_root(body, form.into(), limits, T::PLURAL, |input, ctx| {
         ctx.enter(T::PLURAL);
         let mut items = Vec::new();
         input.each_child(ctx, |key, input, ctx| {
@@ -133,9 +137,23 @@ pub fn read_list<T: Wire>(body: &[u8], encoding: Encoding, limits: &Limits) -> R
     })
 }
 
+/// Reads an XML document of any kind within limits: no document type, no entity but the predefined ones.
+///
+/// # Errors
+/// The document is not well-formed, or passes a limit.
+pub fn read_tree(text: &str, limits: &Limits) -> Result<Element, WireError> {
+    if text.len() > limits.body_bytes {
+        return Err(WireError::too_large(format!(
+            "The document is longer than {} bytes",
+            limits.body_bytes
+        )));
+    }
+    xml::parse(text, limits)
+}
+
 fn read_root<T>(
     body: &[u8],
-    encoding: Encoding,
+    form: Form,
     limits: &Limits,
     root: &'static str,
     get: impl FnOnce(Input<'_>, &mut Context) -> Result<T, WireError>,
@@ -148,8 +166,8 @@ fn read_root<T>(
     }
     let text = std::str::from_utf8(body).map_err(|error| WireError::malformed(format!("Not UTF-8: {error}")))?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let mut ctx = Context::default();
-    let value = match encoding {
+    let mut ctx = Context::new(form.dialect);
+    let value = match form.encoding {
         Encoding::Xml => {
             let element = xml::parse(text, limits)?;
             if element.name != root {

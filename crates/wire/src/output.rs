@@ -4,10 +4,11 @@
 //! significant there (spec 3.1). A value can never break the document: what XML 1.0 forbids becomes U+FFFD.
 
 use crate::{
-    Encoding,
+    Dialect, Encoding, Form,
     describe::{Member, Wire},
+    model::Link,
 };
-use std::marker::PhantomData;
+use std::{borrow::Cow, marker::PhantomData};
 
 const XML_HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>"#;
 
@@ -33,6 +34,7 @@ impl Slot {
 /// A document being written.
 #[derive(Debug)]
 pub struct Output {
+    dialect: Dialect,
     encoding: Encoding,
     text: String,
     /// XML: a start tag has been written up to its attributes, and lacks its end.
@@ -40,13 +42,14 @@ pub struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(encoding: Encoding) -> Self {
-        let text = match encoding {
+    pub(crate) fn new(form: Form) -> Self {
+        let text = match form.encoding {
             Encoding::Xml => XML_HEAD.to_owned(),
             Encoding::Json => String::new(),
         };
         Self {
-            encoding,
+            dialect: form.dialect,
+            encoding: form.encoding,
             text,
             open: false,
         }
@@ -54,6 +57,10 @@ impl Output {
 
     pub(crate) fn into_text(self) -> String {
         self.text
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Starts an object.
@@ -130,6 +137,16 @@ impl Output {
         }
     }
 
+    /// Writes links, as the dialect has them.
+    pub(crate) fn links(&mut self, label: &'static str, links: &[Link]) {
+        let shown: Vec<Link> = links
+            .iter()
+            .filter_map(|link| self.dialect.link(link))
+            .map(Cow::into_owned)
+            .collect();
+        self.many(label, &shown);
+    }
+
     /// What precedes every value: the start of its tag, or the separator and its key.
     fn name(&mut self, slot: Slot) {
         match self.encoding {
@@ -174,9 +191,9 @@ pub struct ListWriter<T> {
 impl<T: Wire> ListWriter<T> {
     /// Starts a list.
     #[must_use]
-    pub fn new(encoding: Encoding) -> Self {
-        let mut out = Output::new(encoding);
-        match encoding {
+    pub fn new(form: impl Into<Form>) -> Self {
+        let mut out = Output::new(form.into());
+        match out.encoding {
             Encoding::Xml => {
                 out.text.push('<');
                 out.text.push_str(T::PLURAL);

@@ -1,6 +1,7 @@
 //! The primitive formats (spec 3.3), each once for both encodings.
 
 use crate::{
+    Dialect,
     describe::Member,
     error::WireError,
     input::{Context, Input, Scalar},
@@ -106,11 +107,15 @@ impl Member for Date {
         let millis = self.0.div_euclid(1000);
         let time =
             Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX });
-        out.raw(
-            slot,
-            &time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
-            &millis.to_string(),
-        );
+        match out.dialect() {
+            Dialect::V4 => out.raw(
+                slot,
+                &time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+                &millis.to_string(),
+            ),
+            // An `xsd:dateTime` in both encodings, as the documents of version 3 have it.
+            Dialect::V3 => out.string(slot, &time.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00").to_string()),
+        }
     }
 
     /// In JSON also milliseconds since the epoch, native or as text. A date without a zone is UTC.

@@ -22,6 +22,37 @@ pub struct Element {
     pub(crate) text: String,
 }
 
+impl Element {
+    /// Its name, without a prefix.
+    #[must_use]
+    pub fn local_name(&self) -> &str {
+        local(&self.name)
+    }
+
+    /// The value of an attribute, by its name without a prefix.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let found = self.attributes.iter().find(|(key, _)| local(key) == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The elements inside of it, in their order.
+    #[must_use]
+    pub fn children(&self) -> &[Self] {
+        &self.children
+    }
+
+    /// Its own text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn local(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or(name)
+}
+
 /// Parses a whole document; `text` is no longer than the limit on bodies.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Element, WireError> {
     let mut parser = Parser {

@@ -38,7 +38,7 @@ pub(crate) fn put(tx: &Tx, found: &access::Vm, disk: &DiskRow, fields: &AttachFi
     expect_down(found, "attaching a disk")?;
     let attached = vm::attachments(tx, found.row.id)?;
     let interface = fields.interface.unwrap_or(DiskInterface::Virtio);
-    let slot = spec::free_slot(&found.config, &attached, interface).ok_or_else(|| no_slot(&found.row.name))?;
+    let slot = spec::slot(&found.config, &attached, interface, fields.slot).ok_or_else(|| no_slot(&found.row.name))?;
     let position = attached.iter().map(|a| a.position + 1).max().unwrap_or(0);
     if fields.bootable == Some(true) {
         expect_no_boot_disk(found, &attached, disk.id)?;
@@ -82,35 +82,47 @@ pub(crate) async fn attach(
     let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
     let write = move |tx: &Tx| -> Result<(), Fault> {
         let found = changeable(tx, &who, command.vm, "attaching a disk")?;
-        let row = access::named_disk(tx, &who, id, Need::Operate)?;
-        lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
-        if row.project != found.row.project {
-            return Err(Fault::new(
-                FaultCode::RelatedNotFound,
-                format!("The disk {id} does not exist."),
-            ));
-        }
-        if let Some(other) = vm::attachments_of_disk(tx, id)?.first() {
-            let text = format!(
-                "Cannot attach Virtual Disk. Disk {} is attached to VM {} already.",
-                row.alias, other.vm
-            );
-            return Err(Fault::new(FaultCode::DiskAttached, text));
-        }
-        put(tx, &found, &row, &command.fields)?;
-        let (project, name) = (found.row.project, &found.row.name);
-        let text = format!(
-            "Disk {} was successfully attached to VM {name} by {}.",
-            row.alias, actor.name
-        );
-        Event::new(What::DiskAttached, text)
-            .by(&actor)
-            .vm(project, found.row.id, name)
-            .disk(project, id, &row.alias)
-            .write(tx)
+        take(tx, &who, &actor, &found, id, &command.fields)
     };
     engine.store.write(write).await?;
     Ok(Accepted { id, job: None })
+}
+
+/// Attaches a disk that is there and free to a VM whose devices may change.
+pub(crate) fn take(
+    tx: &Tx,
+    who: &Caller,
+    actor: &Actor,
+    found: &access::Vm,
+    id: DiskId,
+    fields: &AttachFields,
+) -> Result<(), Fault> {
+    let row = access::named_disk(tx, who, id, Need::Operate)?;
+    lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
+    if row.project != found.row.project {
+        return Err(Fault::new(
+            FaultCode::RelatedNotFound,
+            format!("The disk {id} does not exist."),
+        ));
+    }
+    if let Some(other) = vm::attachments_of_disk(tx, id)?.first() {
+        let text = format!(
+            "Cannot attach Virtual Disk. Disk {} is attached to VM {} already.",
+            row.alias, other.vm
+        );
+        return Err(Fault::new(FaultCode::DiskAttached, text));
+    }
+    put(tx, found, &row, fields)?;
+    let (project, name) = (found.row.project, &found.row.name);
+    let text = format!(
+        "Disk {} was successfully attached to VM {name} by {}.",
+        row.alias, actor.name
+    );
+    Event::new(What::DiskAttached, text)
+        .by(actor)
+        .vm(project, found.row.id, name)
+        .disk(project, id, &row.alias)
+        .write(tx)
 }
 
 pub(super) fn attachment(tx: &Tx, found: &access::Vm, disk: DiskId) -> Result<AttachmentRow, Fault> {

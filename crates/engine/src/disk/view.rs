@@ -188,6 +188,7 @@ async fn attachments_in(
             bootable: row.bootable,
             active: row.active,
             read_only: row.read_only,
+            slot: row.slot,
         });
     }
     Ok(views)

@@ -6,8 +6,9 @@
 use super::{spec, view::wrong_status};
 use crate::{
     access,
-    command::{Accepted, AddNic, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
+    command::{Accepted, AddNic, AttachFields, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
     config::{NicConfig, VmConfig},
+    disk::attach,
     engine::Inner,
     event::{Event, What},
     fault::Fault,
@@ -15,13 +16,13 @@ use crate::{
     limits,
     lock::{self, Entity},
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
     Tx,
     snapshot::{self, SnapshotRow},
     vm::{self, VmRow},
 };
-use stillpoint_types::{Caller, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
+use stillpoint_types::{Caller, DiskId, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
 
 /// Text of the active snapshot, which clients look for.
 pub(crate) const ACTIVE_DESCRIPTION: &str = "Active VM";
@@ -131,7 +132,9 @@ pub(crate) async fn create(
     command: CreateVm,
 ) -> Result<Accepted<VmId>, Fault> {
     access::may_create(who)?;
-    let mut config = blank(engine.hypervisor.default_machine());
+    let newest = engine.hypervisor.default_machine();
+    let kept = command.machine.and_then(|machine| older(&machine, &newest));
+    let mut config = blank(kept.unwrap_or(newest));
     if command.fields.name.is_none() {
         return Err(Fault::new(FaultCode::Incomplete, "Vm [name] required for add"));
     }
@@ -140,7 +143,9 @@ pub(crate) async fn create(
         let nic = new_nic(&config, &[], fields)?;
         config.nics.push(nic);
     }
-    let (project, actor) = (who.home_project, Actor::of(who, origin));
+    let disks = command.disks;
+    expect_once(&disks)?;
+    let (project, actor, who) = (who.home_project, Actor::of(who, origin), who.clone());
     let write = move |tx: &Tx| -> Result<VmId, Fault> {
         let (id, now) = (VmId::fresh(), now_micros());
         // A name of another project is taken too, as names are unique in the installation; nothing else of it is told.
@@ -180,12 +185,47 @@ pub(crate) async fn create(
             .by(&actor)
             .vm(project, id, &config.name)
             .write(tx)?;
+        let made = access::Vm {
+            row,
+            config: config.clone(),
+        };
+        for (disk, fields) in &disks {
+            attach::take(tx, &who, &actor, &made, *disk, fields)?;
+        }
         Ok(id)
     };
     Ok(Accepted {
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+fn expect_once(disks: &[(DiskId, AttachFields)]) -> Result<(), Fault> {
+    let mut seen = HashSet::new();
+    match disks.iter().find(|(disk, _)| !seen.insert(*disk)) {
+        None => Ok(()),
+        Some((twice, _)) => {
+            let text = format!("Cannot add VM. Disk {twice} is named twice.");
+            Err(Fault::new(FaultCode::Duplicate, text))
+        }
+    }
+}
+
+/// The machine type `wanted` if it is a version of `newest` that this host's QEMU has kept.
+fn older(wanted: &str, newest: &str) -> Option<String> {
+    // QEMU has three versions a year, and drops machine types after some six years.
+    const MAJORS: u32 = 4;
+    const MINOR_MAX: u32 = 2;
+    let version = |text: &str| -> Option<(String, u32, u32)> {
+        let (kind, version) = text.rsplit_once('-')?;
+        let (major, minor) = version.split_once('.')?;
+        Some((kind.to_owned(), major.parse().ok()?, minor.parse().ok()?))
+    };
+    let (wanted, newest) = (version(wanted)?, version(newest)?);
+    let (kind, major, minor) = wanted;
+    let is_kept =
+        kind == newest.0 && (major, minor) <= (newest.1, newest.2) && major + MAJORS >= newest.1 && minor <= MINOR_MAX;
+    is_kept.then(|| format!("{kind}-{major}.{minor}"))
 }
 
 /// Devices of a VM change only while nothing depends on their addresses.
@@ -306,7 +346,7 @@ fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields
         Some(given) => checked_mac(given)?,
         None => made_up_mac(id),
     };
-    let pci_slot = spec::free_pci_slot(config, attached).ok_or_else(|| no_slot(&config.name))?;
+    let pci_slot = spec::pci_slot(config, attached, fields.pci_slot).ok_or_else(|| no_slot(&config.name))?;
     Ok(NicConfig {
         id,
         name: name.clone(),
@@ -411,4 +451,36 @@ fn change_nics(
         .by(actor)
         .vm(found.row.project, id, &name)
         .write(tx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::older;
+
+    #[test]
+    fn a_machine_type_is_kept_only_if_this_qemu_has_it() {
+        let kept = |wanted: &str| older(wanted, "pc-i440fx-7.2");
+        for same in ["pc-i440fx-7.2", "pc-i440fx-7.1", "pc-i440fx-3.0"] {
+            assert_eq!(kept(same).as_deref(), Some(same));
+        }
+        for strange in [
+            "",
+            "pc",
+            "pc-q35-7.2",
+            "pc-i440fx-7.3",
+            "pc-i440fx-8.0",
+            "pc-i440fx-2.9",
+            "pc-i440fx-6.9",
+            "pc-i440fx-7.2,accel=kvm",
+            "isapc,accel=kvm-7.2",
+            "pc-i440fx-4294967296.0",
+        ] {
+            assert_eq!(kept(strange), None, "{strange}");
+        }
+        assert_eq!(
+            kept("pc-i440fx-07.2").as_deref(),
+            Some("pc-i440fx-7.2"),
+            "in its own spelling"
+        );
+    }
 }

@@ -106,25 +106,53 @@ pub(crate) fn free_slot(config: &VmConfig, attached: &[vm::AttachmentRow], inter
     match interface {
         DiskInterface::Virtio => free_pci_slot(config, attached),
         DiskInterface::VirtioScsi | DiskInterface::Ide | DiskInterface::Sata => {
-            let units = match interface {
-                DiskInterface::Ide => 4,
-                DiskInterface::Sata => 6,
-                DiskInterface::Virtio | DiskInterface::VirtioScsi => 64,
-            };
-            (0..units).find(|slot| !attached.iter().any(|a| a.interface == interface && a.slot == *slot))
+            (0..units(interface)).find(|slot| !attached.iter().any(|a| a.interface == interface && a.slot == *slot))
         }
+    }
+}
+
+/// The wanted place of a disk on its bus if it is a free one, else the first free one.
+pub(crate) fn slot(
+    config: &VmConfig,
+    attached: &[vm::AttachmentRow],
+    interface: DiskInterface,
+    wanted: Option<u8>,
+) -> Option<u8> {
+    let taken = |slot: u8| attached.iter().any(|a| a.interface == interface && a.slot == slot);
+    match (interface, wanted) {
+        (DiskInterface::Virtio, _) => pci_slot(config, attached, wanted),
+        (_, Some(wanted)) if wanted < units(interface) && !taken(wanted) => Some(wanted),
+        (_, _) => free_slot(config, attached, interface),
+    }
+}
+
+/// The wanted PCI slot if it is a free one, else the first free one.
+pub(crate) fn pci_slot(config: &VmConfig, attached: &[vm::AttachmentRow], wanted: Option<u8>) -> Option<u8> {
+    let is_free = |slot: &u8| is_free_pci_slot(config, attached, *slot);
+    wanted
+        .filter(|slot| crate::limits::PCI_SLOTS.contains(slot))
+        .filter(is_free)
+        .or_else(|| free_pci_slot(config, attached))
+}
+
+fn units(interface: DiskInterface) -> u8 {
+    match interface {
+        DiskInterface::Ide => 4,
+        DiskInterface::Sata => 6,
+        DiskInterface::Virtio | DiskInterface::VirtioScsi => 64,
     }
 }
 
 /// The first PCI slot that no interface and no virtio disk has.
 pub(crate) fn free_pci_slot(config: &VmConfig, attached: &[vm::AttachmentRow]) -> Option<u8> {
-    let by_disk = |slot: u8| {
-        attached
-            .iter()
-            .any(|a| a.interface == DiskInterface::Virtio && a.slot == slot)
-    };
-    let by_nic = |slot: u8| config.nics.iter().any(|nic| nic.pci_slot == slot);
     crate::limits::PCI_SLOTS
         .clone()
-        .find(|slot| !by_disk(*slot) && !by_nic(*slot))
+        .find(|slot| is_free_pci_slot(config, attached, *slot))
+}
+
+fn is_free_pci_slot(config: &VmConfig, attached: &[vm::AttachmentRow], slot: u8) -> bool {
+    let by_disk = attached
+        .iter()
+        .any(|a| a.interface == DiskInterface::Virtio && a.slot == slot);
+    !by_disk && !config.nics.iter().any(|nic| nic.pci_slot == slot)
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use config::Config;
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
-use stillpoint_api_ovirt::{Api, Settings};
+use stillpoint_api_ovirt::{Api, Dialect, Settings};
 use stillpoint_auth::{Auth, Bootstrap};
 use stillpoint_engine::{Engine, Options, ports::DriverErrorKind};
 use stillpoint_qemu::{Qemu, images::LocalImages};
@@ -32,10 +32,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let config = Config::merge(options)?;
     log::start(config.log);
-    if config.default_api == ApiChoice::V3 {
-        let text = "--default-api v3: the RHEV 3.x dialect is not part of this version; leave the option out";
-        return Err(Failure::new(2, text));
-    }
     let _lock = data_dir::take(&config.data_dir)?;
     let bootstrap = config
         .bootstrap
@@ -75,6 +71,10 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let settings = Settings {
         public_url: url.clone(),
         certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
+        default_dialect: match config.default_api {
+            ApiChoice::V3 => Dialect::V3,
+            ApiChoice::V4 => Dialect::V4,
+        },
     };
     let numbers = metrics::Sources {
         store: store.clone(),

@@ -174,7 +174,10 @@ impl Rig {
             memory_bytes: Some(64 * MIB),
             ..VmFields::default()
         };
-        let command = CreateVm { fields, nics: vec![] };
+        let command = CreateVm {
+            fields,
+            ..CreateVm::default()
+        };
         let vm = engine.create_vm(&who, &Origin::default(), command).await.unwrap().id;
         let mut rig = Self {
             dir: Dir::Own(dir),

@@ -1,6 +1,11 @@
 //! What every representation shares: the header, links, references, faults, and the small values used by several.
 
-use crate::describe::describe;
+use crate::{
+    describe::{Dialect, Member, describe, get_object, put_object},
+    error::WireError,
+    input::{Context, Input},
+    output::{Output, Slot},
+};
 
 describe! {
     /// A link to a sub-collection, an action or another page of an object.
@@ -13,12 +18,12 @@ describe! {
     Header: "header" {
         attr href: String,
         attr id: String,
-        el actions: Vec<Link>,
+        el actions: Links,
         el name: String,
         el description: String,
         el comment: String,
-        el creation_status: String,
-        many link: Link,
+        el creation_status: State,
+        links link: Link,
     }
 
     /// Why a request failed, for the client.
@@ -26,16 +31,90 @@ describe! {
         /// What exactly is wrong.
         el detail: String,
         /// The class of the failure; clients match on it.
-        el reason: String,
+        early3 reason: String,
+    }
+
+    /// Why version 3 does not understand a body, and where its use is described.
+    UsageMessage: "usage_message" / "usage_messages" {
+        el message: String,
+        el detailed_link = "detailedLink": String,
     }
 
     /// A version number.
     Version: "version" {
-        el build: i32,
-        el full_version: String,
-        el major: i32,
-        el minor: i32,
-        el revision: i32,
+        attr3 build: i32,
+        attr3 full_version: String,
+        attr3 major: i32,
+        attr3 minor: i32,
+        attr3 revision: i32,
+    }
+
+    /// The links to actions.
+    Links: "actions" {
+        links link: Link,
+    }
+
+    /// A state of version 3.
+    StateObject: "status" {
+        el state: String,
+        el detail: String,
+    }
+}
+
+/// A state by its name: a text in version 4, an object in version 3.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The name, such as `up`.
+    pub state: String,
+    /// Why it is so, if there is more to say; written in version 3 only.
+    pub detail: Option<String>,
+}
+
+impl From<String> for State {
+    fn from(state: String) -> Self {
+        Self { state, detail: None }
+    }
+}
+
+impl From<&str> for State {
+    fn from(state: &str) -> Self {
+        state.to_owned().into()
+    }
+}
+
+impl std::ops::Deref for State {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.state
+    }
+}
+
+impl Member for State {
+    fn put(&self, slot: Slot, out: &mut Output) {
+        match out.dialect() {
+            Dialect::V4 => out.string(slot, &self.state),
+            Dialect::V3 => {
+                let object = StateObject {
+                    state: Some(self.state.clone()),
+                    detail: self.detail.clone(),
+                };
+                put_object(&object, slot, out);
+            }
+        }
+    }
+
+    fn get(input: Input<'_>, ctx: &mut Context) -> Result<Self, WireError> {
+        match ctx.dialect() {
+            Dialect::V4 => String::get(input, ctx).map(Self::from),
+            Dialect::V3 => {
+                let object = get_object::<StateObject>(input, ctx)?;
+                Ok(Self {
+                    state: object.state.unwrap_or_default(),
+                    detail: object.detail,
+                })
+            }
+        }
     }
 }
 
@@ -62,7 +141,7 @@ impl Header {
     /// Adds the link `{href}/{action}` for an action.
     pub fn add_action(&mut self, action: &str) {
         let href = format!("{}/{action}", self.href.as_deref().unwrap_or_default());
-        self.actions.get_or_insert_default().push(Link::new(action, href));
+        self.actions.get_or_insert_default().link.push(Link::new(action, href));
     }
 
     /// Adds the link `{href}/{path}` for a sub-collection; `rel` and path are the same word.

@@ -16,11 +16,11 @@ describe! {
         /// Always equal to the name.
         el alias: String,
         /// `none`, `incremental`.
-        el backup: String,
+        el4 backup: String,
         /// `full`, `incremental`; only during a backup.
         el backup_mode: String,
         el bootable: bool,
-        el content_type: String,
+        el4 content_type: String,
         el external_disk: String,
         /// `cow` (qcow2), `raw`.
         el format: String,
@@ -32,17 +32,19 @@ describe! {
         el logical_name: String,
         el propagate_errors: bool,
         el provisioned_size: u64,
+        /// The same in version 3, which has both.
+        el3 size: u64,
         /// `qcow2_v2`, `qcow2_v3`.
-        el qcow_version: String,
+        el4 qcow_version: String,
         el read_only: bool,
         el sgio: String,
         el shareable: bool,
         el sparse: bool,
         /// `ok`, `locked`, `illegal`.
-        el status: String,
+        el status: State,
         el storage_type: String,
         /// All images together.
-        el total_size: u64,
+        el4 total_size: u64,
         el uses_scsi_reservation: bool,
         el wipe_after_delete: bool,
         el disk_profile: Box<DiskProfile>,

@@ -6,7 +6,7 @@ use crate::{Date, describe::describe};
 describe! {
     /// The root of the API.
     Api: "api" / "apis" {
-        many link: Link,
+        links link: Link,
         el engine_backup: EngineBackupInfo,
         el product_info: ProductInfo,
         el special_objects: SpecialObjects,
@@ -18,10 +18,24 @@ describe! {
 
     /// What is speaking.
     ProductInfo: "product_info" {
-        el instance_id: String,
+        el4 instance_id: String,
         el name: String,
         el vendor: String,
         el version: Version,
+        el3 full_version: String,
+    }
+
+    /// What the server can do: of version 3, which had no fixed model.
+    Capabilities: "capabilities" / "capabilities_list" {
+        many version: CapabilitiesVersion,
+    }
+
+    /// What the server can do at a compatibility level.
+    CapabilitiesVersion: "version" {
+        attr id: String,
+        attr3 major: i32,
+        attr3 minor: i32,
+        el current: bool,
     }
 
     /// When the server's own state was last saved.
@@ -32,8 +46,9 @@ describe! {
 
     /// Objects that exist everywhere.
     SpecialObjects: "special_objects" {
-        el blank_template: Box<Template>,
-        el root_tag: Box<Tag>,
+        el4 blank_template: Box<Template>,
+        el4 root_tag: Box<Tag>,
+        many3 link: Link,
     }
 
     /// How much there is of each thing.
@@ -55,7 +70,7 @@ describe! {
         flat head: Header,
         el local: bool,
         el quota_mode: String,
-        el status: String,
+        el status: State,
         el storage_format: String,
         el supported_versions: Vec<Version>,
         el version: Version,
@@ -69,7 +84,7 @@ describe! {
     Cluster: "cluster" / "clusters", by head {
         flat head: Header,
         el ballooning_enabled: bool,
-        el bios_type: String,
+        el4 bios_type: String,
         el cpu: Cpu,
         el firewall_type: String,
         el gluster_service: bool,
@@ -90,13 +105,13 @@ describe! {
         flat head: Header,
         el address: String,
         el cpu: Cpu,
-        el external_status: String,
+        el external_status: State,
         el hardware_information: HardwareInformation,
         /// Bytes.
         el memory: u64,
         el os: OperatingSystem,
         el port: i32,
-        el status: String,
+        el status: State,
         el summary: VmSummary,
         /// `rhel`, `ovirt_node`.
         el kind = "type": String,
@@ -140,7 +155,7 @@ describe! {
     Network: "network" / "networks", by head {
         flat head: Header,
         el mtu: i32,
-        el status: String,
+        el status: State,
         el stp: bool,
         el data_center: Box<DataCenter>,
         el vnic_profiles: Vec<VnicProfile>,

@@ -14,7 +14,7 @@ describe! {
         /// `ok`, `locked`, `in_preview`.
         el snapshot_status: String,
         /// `regular`, `active`, `stateless`, `preview`.
-        el snapshot_type: String,
+        el snapshot_type = "snapshot_type" | "type": String,
         el disks: Vec<Disk>,
         /// The whole VM as it was, without an href; for the active snapshot a reference to the VM.
         el vm: Box<Vm>,

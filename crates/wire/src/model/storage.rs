@@ -9,14 +9,14 @@ describe! {
         flat head: Header,
         el available: u64,
         el backup: bool,
-        el block_size: i32,
+        el4 block_size: i32,
         el committed: u64,
         /// GiB below which operations are refused.
         el critical_space_action_blocker: i32,
-        el discard_after_delete: bool,
-        el external_status: String,
+        el4 discard_after_delete: bool,
+        el external_status: State,
         el master: bool,
-        el status: String,
+        el status: State,
         el storage: HostStorage,
         /// `v1` to `v5`.
         el storage_format: String,

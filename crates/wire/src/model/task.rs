@@ -28,7 +28,7 @@ describe! {
         el restore_memory: bool,
         el snapshot: Box<Snapshot>,
         /// `pending`, `in_progress`, `complete`, `failed`.
-        el status: String,
+        el status: State,
         el storage_domain: Box<StorageDomain>,
         /// How an external job or step ended.
         el succeeded: bool,
@@ -50,7 +50,26 @@ describe! {
     Creation: "creation" / "creations", by head {
         flat head: Header,
         el fault: Fault,
-        el status: String,
+        el status: State,
+    }
+
+    /// What version 3 puts into the body of a removal.
+    Removal: "action" / "actions" {
+        /// The disk is only taken off its VM.
+        el detach: bool,
+        el force: bool,
+        el vm: RemovalVm,
+    }
+
+    /// What to do with what belongs to a VM that is removed.
+    RemovalVm: "vm" {
+        el disks: RemovalDisks,
+    }
+
+    /// What to do with the disks of a VM that is removed.
+    RemovalDisks: "disks" {
+        /// They are kept.
+        el detach_only: bool,
     }
 
     /// A task of the server.
@@ -62,7 +81,7 @@ describe! {
         el last_updated: Date,
         el start_time: Date,
         /// `started`, `finished`, `failed`, `aborted`, `unknown`.
-        el status: String,
+        el status: State,
         el owner: Box<User>,
         el steps: Vec<Step>,
     }
@@ -77,7 +96,7 @@ describe! {
         /// Per cent.
         el progress: i32,
         el start_time: Date,
-        el status: String,
+        el status: State,
         el kind = "type": String,
         el execution_host: Box<Host>,
         el job: Box<Job>,

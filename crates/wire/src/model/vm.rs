@@ -45,8 +45,8 @@ describe! {
         el numa_tune_mode: String,
         el run_once: bool,
         el start_time: Date,
-        el status: String,
-        el status_detail: String,
+        el status: State,
+        el4 status_detail: String,
         el stop_reason: String,
         el stop_time: Date,
         el use_latest_template_version: bool,
@@ -54,7 +54,7 @@ describe! {
         el disk_attachments: Vec<DiskAttachment>,
         el host: Box<Host>,
         el nics: Vec<Nic>,
-        el original_template: Box<Template>,
+        el4 original_template: Box<Template>,
         el permissions: Vec<Permission>,
         el snapshots: Vec<Snapshot>,
         el statistics: Vec<Statistic>,
@@ -78,7 +78,7 @@ describe! {
     Bios: "bios" {
         el boot_menu: BootMenu,
         /// `q35_sea_bios`, `q35_ovmf`, `i440fx_sea_bios`, ...
-        el kind = "type": String,
+        el4 kind = "type": String,
     }
 
     /// The firmware's boot menu.
@@ -95,9 +95,9 @@ describe! {
 
     /// How the virtual processors are arranged.
     CpuTopology: "cpu_topology" {
-        el cores: i32,
-        el sockets: i32,
-        el threads: i32,
+        attr3 cores: i32,
+        attr3 sockets: i32,
+        attr3 threads: i32,
     }
 
     /// Graphics.
@@ -136,16 +136,18 @@ describe! {
     MemoryPolicy: "memory_policy" {
         el ballooning: bool,
         el guaranteed: u64,
-        el max: u64,
+        el4 max: u64,
     }
 
     /// The guest's operating system and how it is booted.
     OperatingSystem: "os" {
-        el boot: Boot,
+        el4 boot: Boot,
+        /// The devices in their order, as version 3 has them.
+        many3 boot_order = "boot": BootDevice,
         el cmdline: String,
         el initrd: String,
         el kernel: String,
-        el kind = "type": String,
+        attr3 kind = "type": String,
         el version: Version,
     }
 
@@ -158,6 +160,12 @@ describe! {
     BootDevices: "devices" {
         /// `hd`, `cdrom`, `network`.
         many device: String,
+    }
+
+    /// A device that is booted from, of version 3.
+    BootDevice: "boot" {
+        /// `hd`, `cdrom`, `network`.
+        attr dev: String,
     }
 
     /// How the VM moves between hosts; `inherit`, `true` or `false` each.
@@ -207,12 +215,14 @@ describe! {
     /// A network card.
     Nic: "nic" / "nics", by head {
         flat head: Header,
+        /// Plugged, as version 3 has it.
+        el3 active: bool,
         el interface: String,
         el linked: bool,
         el mac: Mac,
         el on_boot: bool,
         el plugged: bool,
-        el synced: bool,
+        el4 synced: bool,
         el network: Box<Network>,
         el statistics: Vec<Statistic>,
         el template: Box<Template>,
@@ -222,7 +232,7 @@ describe! {
 
     /// A hardware address.
     Mac: "mac" {
-        el address: String,
+        attr3 address: String,
     }
 
     /// An optical drive.

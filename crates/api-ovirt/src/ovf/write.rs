@@ -1,9 +1,8 @@
-//! The configuration of a VM as an OVF document, in oVirt's own dialect of it (spec section 6).
+//! Writes the document.
 //!
-//! Made from the record that a snapshot stores, so that the document of a snapshot is the configuration at that time.
-//! Sizes in the document are whole GiB as oVirt has them; the exact size is beside them in a namespace of our own, which
-//! other readers skip. Version 3 of the API writes a few parts differently: those get their own functions here.
+//! Version 3 writes a few parts differently; each such part asks [`Subject::dialect`].
 
+use super::{GIB, MIB, OVF, OWN, RASD, VSSD, XSI};
 use crate::{house::ZERO, vm};
 use quick_xml::{
     Writer,
@@ -15,18 +14,7 @@ use stillpoint_engine::{
     view::House,
 };
 use stillpoint_types::{DiskInterface, ImageFormat, ImageId, Micros, SnapshotId};
-use stillpoint_wire::model;
-
-const OVF: &str = "http://schemas.dmtf.org/ovf/envelope/1/";
-const RASD: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData";
-const VSSD: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData";
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
-/// The namespace of exact sizes.
-const OWN: &str = "urn:stillpoint:ovf:1";
-/// The version of oVirt's document that this one follows.
-const VERSION: &str = "4.5.0.0";
-const GIB: u64 = 1 << 30;
-const MIB: u64 = 1 << 20;
+use stillpoint_wire::Dialect;
 
 /// What a document is about.
 #[derive(Debug, Clone, Copy)]
@@ -39,21 +27,32 @@ pub(crate) struct Subject<'a> {
     pub(crate) house: &'a House,
     /// How often the configuration was changed, where that is known.
     pub(crate) generation: Option<u64>,
+    /// Which version's form it has.
+    pub(crate) dialect: Dialect,
     /// When the document is made.
     pub(crate) now: Micros,
 }
 
-/// The element that holds a document.
-pub(crate) fn initialization(document: String) -> model::Initialization {
-    model::Initialization {
-        configuration: Some(model::Configuration {
-            data: Some(document),
-            kind: Some("ovf".into()),
-        }),
+impl Subject<'_> {
+    fn is_v3(&self) -> bool {
+        self.dialect == Dialect::V3
+    }
+
+    /// The version of the product whose document this one follows.
+    fn version(&self) -> &'static str {
+        match self.dialect {
+            Dialect::V4 => "4.5.0.0",
+            Dialect::V3 => "3.6.0.0",
+        }
+    }
+
+    /// An element that version 3 has not: there it is one of our own.
+    fn since_v4(&self, v4: &'static str, own: &'static str) -> &'static str {
+        if self.is_v3() { own } else { v4 }
     }
 }
 
-/// Writes the document, in the form of version 4.
+/// Writes the document.
 pub(crate) fn document(subject: &Subject<'_>) -> String {
     let mut out = Out(Writer::new(Vec::new()));
     out.envelope(subject).expect("writing into memory does not fail");
@@ -80,11 +79,14 @@ impl Out {
             ("xmlns:vssd", VSSD),
             ("xmlns:xsi", XSI),
             ("xmlns:sp", OWN),
-            ("ovf:version", VERSION),
+            ("ovf:version", subject.version()),
         ];
         self.within("ovf:Envelope", &namespaces, |out| {
             out.within("References", &[], |out| {
-                images(subject.record).try_for_each(|(disk, image)| out.file(disk, image))
+                images(subject.record).try_for_each(|(disk, image)| out.file(subject, disk, image))?;
+                let nics = subject.record.config.nics.iter().filter(|_| subject.is_v3());
+                nics.map(|nic| nic.id.to_string())
+                    .try_for_each(|id| out.empty("Nic", &[("ovf:id", &id)]))
             })?;
             out.networks(subject)?;
             out.disks(subject)?;
@@ -92,22 +94,30 @@ impl Out {
         })
     }
 
-    fn file(&mut self, disk: &AttachmentConfig, image: ImageId) -> io::Result<()> {
-        self.empty(
-            "File",
-            &[
-                ("ovf:href", &file_reference(disk, image)),
-                ("ovf:id", &image.to_string()),
-                ("ovf:size", &disk.size_bytes.to_string()),
-                ("ovf:description", &disk.description),
-                ("ovf:disk_storage_type", "IMAGE"),
-                ("ovf:cinder_volume_type", ""),
-            ],
-        )
+    fn file(&mut self, subject: &Subject<'_>, disk: &AttachmentConfig, image: ImageId) -> io::Result<()> {
+        let (href, id, size) = (
+            file_reference(disk, image),
+            image.to_string(),
+            disk.size_bytes.to_string(),
+        );
+        let mut attributes: Vec<(&str, &str)> = vec![
+            ("ovf:href", &href),
+            ("ovf:id", &id),
+            ("ovf:size", &size),
+            ("ovf:description", &disk.description),
+        ];
+        if !subject.is_v3() {
+            attributes.extend([("ovf:disk_storage_type", "IMAGE"), ("ovf:cinder_volume_type", "")]);
+        }
+        self.empty("File", &attributes)
     }
 
     fn networks(&mut self, subject: &Subject<'_>) -> io::Result<()> {
-        self.within("NetworkSection", &[], |out| {
+        let (name, attributes): (_, &[(&str, &str)]) = match subject.dialect {
+            Dialect::V4 => ("NetworkSection", &[]),
+            Dialect::V3 => ("Section", &[("xsi:type", "ovf:NetworkSection_Type")]),
+        };
+        self.within(name, attributes, |out| {
             out.text("Info", "List of networks")?;
             out.empty("Network", &[("ovf:name", &subject.house.network.1)])
         })
@@ -117,11 +127,17 @@ impl Out {
         let snapshot = subject.snapshot.map(|id| id.to_string()).unwrap_or_default();
         self.within("Section", &[("xsi:type", "ovf:DiskSection_Type")], |out| {
             out.text("Info", "List of Virtual Disks")?;
-            images(subject.record).try_for_each(|(disk, image)| out.disk(disk, image, &snapshot))
+            images(subject.record).try_for_each(|(disk, image)| out.disk(subject, disk, image, &snapshot))
         })
     }
 
-    fn disk(&mut self, disk: &AttachmentConfig, image: ImageId, snapshot: &str) -> io::Result<()> {
+    fn disk(
+        &mut self,
+        subject: &Subject<'_>,
+        disk: &AttachmentConfig,
+        image: ImageId,
+        snapshot: &str,
+    ) -> io::Result<()> {
         let parent = disk
             .parent
             .map(|parent| file_reference(disk, parent))
@@ -132,28 +148,32 @@ impl Out {
         };
         let gib = disk.size_bytes.div_ceil(GIB).to_string();
         let flag = |value: bool| if value { "true" } else { "false" };
-        self.empty(
-            "Disk",
-            &[
-                ("ovf:diskId", &image.to_string()),
-                ("ovf:size", &gib),
-                ("ovf:actual_size", &gib),
-                ("ovf:vm_snapshot_id", snapshot),
-                ("ovf:parentRef", &parent),
-                ("ovf:fileRef", &file_reference(disk, image)),
-                ("ovf:format", url),
-                ("ovf:volume-format", format),
-                ("ovf:volume-type", if disk.sparse { "Sparse" } else { "Preallocated" }),
-                ("ovf:disk-interface", interface(disk.interface)),
-                ("ovf:read-only", flag(disk.read_only)),
-                ("ovf:shareable", "false"),
-                ("ovf:boot", flag(disk.bootable)),
-                ("ovf:disk-alias", &disk.alias),
-                ("ovf:disk-description", &disk.description),
-                ("ovf:wipe-after-delete", "false"),
-                ("sp:capacity-bytes", &disk.size_bytes.to_string()),
-            ],
-        )
+        let (id, file, size) = (
+            image.to_string(),
+            file_reference(disk, image),
+            disk.size_bytes.to_string(),
+        );
+        let mut attributes: Vec<(&str, &str)> = vec![
+            ("ovf:diskId", &id),
+            ("ovf:size", &gib),
+            ("ovf:actual_size", &gib),
+            ("ovf:vm_snapshot_id", snapshot),
+            ("ovf:parentRef", &parent),
+            ("ovf:fileRef", &file),
+            ("ovf:format", url),
+            ("ovf:volume-format", format),
+            ("ovf:volume-type", if disk.sparse { "Sparse" } else { "Preallocated" }),
+            ("ovf:disk-interface", interface(disk.interface)),
+            ("ovf:boot", flag(disk.bootable)),
+            ("ovf:disk-alias", &disk.alias),
+            ("ovf:disk-description", &disk.description),
+            ("ovf:wipe-after-delete", "false"),
+            ("sp:capacity-bytes", &size),
+        ];
+        if !subject.is_v3() {
+            attributes.extend([("ovf:read-only", flag(disk.read_only)), ("ovf:shareable", "false")]);
+        }
+        self.empty("Disk", &attributes)
     }
 
     fn content(&mut self, subject: &Subject<'_>) -> io::Result<()> {
@@ -182,34 +202,49 @@ impl Out {
         if let Some(generation) = subject.generation {
             self.text("Generation", &generation.to_string())?;
         }
-        self.text("ClusterCompatibilityVersion", "4.7")?;
         self.text("VmType", vm_type(&config.vm_type))?;
         self.text("MinAllocatedMem", &(config.memory_guaranteed_bytes / MIB).to_string())?;
+        self.text("sp:guaranteed-bytes", &config.memory_guaranteed_bytes.to_string())?;
         for (name, value) in [
             ("IsStateless", "false"),
             ("IsRunAndPause", "false"),
             ("AutoStartup", "false"),
             ("Priority", "1"),
+            ("CreatedByUserId", ZERO),
             ("IsBootMenuEnabled", "false"),
-            ("CustomEmulatedMachine", &config.machine),
-            ("BiosType", bios(&config.machine)),
-            ("MaxMemorySizeMb", &(config.memory_bytes / MIB).to_string()),
-            ("BalloonEnabled", "false"),
-            ("ClusterName", &subject.house.cluster.1),
+            ("IsSpiceFileTransferEnabled", "false"),
+            ("IsSpiceCopyPasteEnabled", "false"),
             ("TemplateId", ZERO),
             ("TemplateName", "Blank"),
             ("IsInitilized", "true"),
             ("Origin", "3"),
+            ("DefaultDisplayType", "0"),
+            ("TrustedService", "false"),
             ("OriginalTemplateId", ZERO),
             ("OriginalTemplateName", "Blank"),
             ("UseLatestVersion", "false"),
+            (
+                subject.since_v4("CustomEmulatedMachine", "sp:machine"),
+                config.machine.as_str(),
+            ),
         ] {
             self.text(name, value)?;
         }
+        if !subject.is_v3() {
+            for (name, value) in [
+                ("ClusterCompatibilityVersion", "4.7"),
+                ("BiosType", bios(&config.machine)),
+                ("MaxMemorySizeMb", &(config.memory_bytes / MIB).to_string()),
+                ("BalloonEnabled", "false"),
+                ("ClusterName", &subject.house.cluster.1),
+            ] {
+                self.text(name, value)?;
+            }
+        }
         for (name, value) in [
-            ("kernel_url", &config.kernel),
-            ("initrd_url", &config.initrd),
-            ("kernel_params", &config.cmdline),
+            (subject.since_v4("kernel_url", "sp:kernel_url"), &config.kernel),
+            (subject.since_v4("initrd_url", "sp:initrd_url"), &config.initrd),
+            (subject.since_v4("kernel_params", "sp:kernel_params"), &config.cmdline),
         ] {
             if let Some(value) = value {
                 self.text(name, value)?;
@@ -237,21 +272,27 @@ impl Out {
         let mib = config.memory_bytes / MIB;
         self.text("Info", &format!("{cpus} CPU, {mib} Memory"))?;
         self.within("System", &[], |out| {
-            out.text("vssd:VirtualSystemType", &format!("ENGINE {VERSION}"))
+            out.text("vssd:VirtualSystemType", &format!("ENGINE {}", subject.version()))
         })?;
-        self.item(
-            3,
-            "1",
-            &format!("{cpus} virtual cpu"),
-            &[
-                ("rasd:Description", "Number of virtual CPU"),
-                ("rasd:num_of_sockets", &config.sockets.to_string()),
-                ("rasd:cpu_per_socket", &config.cores.to_string()),
-                ("rasd:threads_per_cpu", &config.threads.to_string()),
-                ("rasd:max_num_of_vcpus", &cpus.to_string()),
-                ("rasd:VirtualQuantity", &cpus.to_string()),
-            ],
-        )?;
+        let (sockets, cores, threads) = (
+            config.sockets.to_string(),
+            config.cores.to_string(),
+            config.threads.to_string(),
+        );
+        let count = cpus.to_string();
+        let mut members: Vec<(&str, &str)> = vec![
+            ("rasd:Description", "Number of virtual CPU"),
+            ("rasd:num_of_sockets", &sockets),
+            ("rasd:cpu_per_socket", &cores),
+            (subject.since_v4("rasd:threads_per_cpu", "sp:threads_per_cpu"), &threads),
+        ];
+        if !subject.is_v3() {
+            members.extend([
+                ("rasd:max_num_of_vcpus", count.as_str()),
+                ("rasd:VirtualQuantity", count.as_str()),
+            ]);
+        }
+        self.item(3, "1", &format!("{cpus} virtual cpu"), &members)?;
         self.item(
             4,
             "2",
@@ -288,7 +329,7 @@ impl Out {
                 ("rasd:last_modified_date", &date(subject.now)),
                 ("Type", "disk"),
                 ("Device", "disk"),
-                ("rasd:Address", ""),
+                ("rasd:Address", &address(disk)),
                 ("BootOrder", if disk.bootable { "1" } else { "0" }),
                 ("IsPlugged", &disk.active.to_string()),
                 ("IsReadOnly", &disk.read_only.to_string()),
@@ -299,34 +340,34 @@ impl Out {
 
     fn nic_item(&mut self, subject: &Subject<'_>, nic: &NicConfig) -> io::Result<()> {
         let network = &subject.house.network.1;
-        self.item(
-            10,
-            &nic.id.to_string(),
-            &format!("Ethernet adapter on {network}"),
-            &[
-                ("rasd:OtherResourceType", &subject.house.vnic_profile.1),
-                ("rasd:ResourceSubType", nic_model(&nic.interface)),
-                ("rasd:Connection", network),
-                ("rasd:Linked", &nic.linked.to_string()),
-                ("rasd:Name", &nic.name),
-                ("rasd:ElementName", &nic.name),
-                ("rasd:MACAddress", &nic.mac),
-                ("rasd:speed", "1000"),
-                ("Type", "interface"),
-                ("Device", "bridge"),
-                (
-                    "rasd:Address",
-                    &format!(
-                        "{{type=pci, slot=0x{:02x}, bus=0x00, domain=0x0000, function=0x0}}",
-                        nic.pci_slot
-                    ),
-                ),
-                ("BootOrder", "0"),
-                ("IsPlugged", "true"),
-                ("IsReadOnly", "false"),
-                ("Alias", &format!("ua-{}", nic.id)),
-            ],
-        )
+        let (linked, address, alias) = (
+            nic.linked.to_string(),
+            pci_address(nic.pci_slot),
+            format!("ua-{}", nic.id),
+        );
+        let mut members: Vec<(&str, &str)> = vec![
+            ("rasd:OtherResourceType", &subject.house.vnic_profile.1),
+            ("rasd:ResourceSubType", nic_model(&nic.interface)),
+            ("rasd:Connection", network),
+            ("rasd:Linked", &linked),
+            ("rasd:Name", &nic.name),
+        ];
+        if !subject.is_v3() {
+            members.push(("rasd:ElementName", &nic.name));
+        }
+        members.extend([
+            ("rasd:MACAddress", nic.mac.as_str()),
+            ("rasd:speed", "1000"),
+            ("Type", "interface"),
+            ("Device", "bridge"),
+            ("rasd:Address", &address),
+            ("BootOrder", "0"),
+            ("IsPlugged", "true"),
+            ("IsReadOnly", "false"),
+            ("Alias", &alias),
+        ]);
+        let caption = format!("Ethernet adapter on {network}");
+        self.item(10, &nic.id.to_string(), &caption, &members)
     }
 
     fn item(&mut self, kind: u8, id: &str, caption: &str, members: &[(&str, &str)]) -> io::Result<()> {
@@ -354,8 +395,11 @@ impl Out {
     }
 
     fn text(&mut self, name: &str, value: &str) -> io::Result<()> {
-        let value = speakable(value);
-        self.within(name, &[], |out| out.0.write_event(Event::Text(BytesText::new(&value))))
+        // Readers turn a carriage return into a line feed, unless it is a reference.
+        let value = quick_xml::escape::escape(speakable(value)).replace('\r', "&#13;");
+        self.within(name, &[], |out| {
+            out.0.write_event(Event::Text(BytesText::from_escaped(value.as_str())))
+        })
     }
 }
 
@@ -375,6 +419,20 @@ fn speakable(text: &str) -> String {
             _ => char::REPLACEMENT_CHARACTER,
         })
         .collect()
+}
+
+/// The place of a disk on its bus, as oVirt writes it.
+fn address(disk: &AttachmentConfig) -> String {
+    match disk.interface {
+        DiskInterface::Virtio => pci_address(disk.slot),
+        DiskInterface::VirtioScsi | DiskInterface::Ide | DiskInterface::Sata => {
+            format!("{{type=drive, bus=0, controller=0, target=0, unit={}}}", disk.slot)
+        }
+    }
+}
+
+fn pci_address(slot: u8) -> String {
+    format!("{{type=pci, slot=0x{slot:02x}, bus=0x00, domain=0x0000, function=0x0}}")
 }
 
 fn file_reference(disk: &AttachmentConfig, image: ImageId) -> String {
@@ -502,7 +560,12 @@ mod tests {
     }
 
     fn written(record: &SnapshotConfig) -> String {
+        written_for(record, Dialect::V4)
+    }
+
+    fn written_for(record: &SnapshotConfig, dialect: Dialect) -> String {
         document(&Subject {
+            dialect,
             record,
             snapshot: Some(SnapshotId(Uuid::from_u128(0x50))),
             house: &house(),
@@ -547,16 +610,18 @@ mod tests {
 
     #[test]
     fn a_document_looks_as_written_down() {
-        let now = written(&record("db1")).replace("><", ">\n<");
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/snapshot.ovf");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(path, &now).unwrap();
+        for (dialect, name) in [(Dialect::V4, "snapshot.ovf"), (Dialect::V3, "snapshot-v3.ovf")] {
+            let now = written_for(&record("db1"), dialect).replace("><", ">\n<");
+            let path = format!("{}/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&path, &now).unwrap();
+            }
+            assert_eq!(
+                now,
+                std::fs::read_to_string(&path).unwrap(),
+                "review, then run with UPDATE_GOLDEN=1"
+            );
         }
-        assert_eq!(
-            now,
-            std::fs::read_to_string(path).unwrap(),
-            "review, then run with UPDATE_GOLDEN=1"
-        );
     }
 
     #[test]
@@ -576,6 +641,27 @@ mod tests {
         assert_eq!(document.matches("<File ").count(), 2);
         assert_eq!(document.matches("<Disk ").count(), 2);
         assert!(document.contains(&format!("<Section ovf:id=\"{}\"", Uuid::from_u128(0xb0))));
+    }
+
+    #[test]
+    fn version_3_has_its_own_form_of_the_same_record() {
+        let document = written_for(&record("db1"), Dialect::V3);
+        assert!(document.contains(&format!("<Nic ovf:id=\"{}\"/>", Uuid::from_u128(0xc0))));
+        assert!(document.contains("<Section xsi:type=\"ovf:NetworkSection_Type\">"));
+        assert!(document.contains("ovf:version=\"3."));
+        for newer in [
+            "<NetworkSection",
+            "disk_storage_type",
+            "<ClusterName>",
+            "ovf:shareable",
+            "<kernel_url>",
+        ] {
+            assert!(!document.contains(newer), "{newer}");
+        }
+        assert!(
+            document.contains("<sp:kernel_url>db1</sp:kernel_url>"),
+            "kept all the same"
+        );
     }
 
     #[test]
