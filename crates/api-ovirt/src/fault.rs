@@ -72,6 +72,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::DuringBackup
         | FaultCode::BackupPhase
         | FaultCode::DiskNotActive
+        | FaultCode::DiskChoice
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -354,6 +355,7 @@ mod tests {
         FaultCode::BackupPhase,
         FaultCode::BackupIdInUse,
         FaultCode::DiskNotActive,
+        FaultCode::DiskChoice,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -37,6 +37,7 @@ mod nic;
 mod ovf;
 mod param;
 mod pki;
+mod preview;
 mod root;
 mod route;
 mod routes;
@@ -50,6 +51,7 @@ mod tests;
 mod transfers;
 mod user;
 mod vm;
+mod vm_action;
 
 pub use route::{Access, Place, Route, Shape};
 

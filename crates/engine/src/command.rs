@@ -3,10 +3,12 @@
 //! | command | file | locks | VM states |
 //! |---|---|---|---|
 //! | `CreateVm`, `UpdateVm`, `AddNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
+//! | `CloneVm` | `vm/clone.rs` | the new VM and its disks | - |
 //! | `DeleteVm` | `vm/configure.rs` | none held over time | down, suspended |
 //! | `StartVm` | `vm/start.rs` | VM | down, suspended, paused |
 //! | `StopVm` | `vm/stop.rs` | none held over time | any with a process, suspended |
 //! | `ShutdownVm` | `vm/stop.rs` | none held over time | up |
+//! | `FreezeVm`, `RebootVm` | `vm/freeze.rs` | none held over time | up |
 //! | `CreateDisk` | `disk/create.rs` | the disk, the VM that it is attached to | - |
 //! | `AdoptDisk` | `disk/adopt.rs` | none held over time | - |
 //! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
@@ -16,6 +18,8 @@
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
 //! | `ControlTransfer` | `transfer/control.rs` | none of its own | - |
 //! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
+//! | `PreviewSnapshot` | `snapshot/preview/plan.rs` | VM, snapshot, its disks | down |
+//! | `EndPreview` | `snapshot/preview/end.rs` | none held over time | down, suspended |
 //! | `CreateBackup` | `backup/create.rs` | VM, its disks; then as its kind says (`lock.rs`) | up, down |
 //! | `FinalizeBackup` | `backup/finalize.rs` | none of its own | - |
 //! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
@@ -81,6 +85,15 @@ pub struct CreateVm {
     pub fields: VmFields,
     /// Network interfaces to make with it.
     pub nics: Vec<NicFields>,
+}
+
+/// Makes a VM from a snapshot of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneVm {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// `name` is mandatory; what else is given differs from the snapshot's configuration.
+    pub fields: VmFields,
 }
 
 /// Fields of a network interface.
@@ -153,6 +166,22 @@ pub struct StopVm {
 pub struct ShutdownVm {
     /// The VM.
     pub vm: VmId,
+}
+
+/// Freezes a guest's file systems, or thaws them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreezeVm {
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// Restarts the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebootVm {
+    /// The VM.
+    pub vm: VmId,
+    /// At once, without asking the guest.
+    pub force: bool,
 }
 
 /// How a disk is attached.
@@ -321,6 +350,37 @@ pub struct RestoreSnapshot {
     pub snapshot: SnapshotId,
     /// Bring the memory back too, if the snapshot has one (the API's default is true).
     pub memory: bool,
+}
+
+/// Runs a VM on a snapshot, on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Bring the memory back too. Absent: if the snapshot has one, and it fits the chosen disks.
+    pub memory: Option<bool>,
+    /// Which disks; absent: all that the snapshot holds.
+    pub disks: Option<Vec<PreviewDisk>>,
+}
+
+/// One disk of a preview; an image or a snapshot, or both, say what it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// An image of it: its present one, or one that any snapshot of the VM holds.
+    pub image: Option<ImageId>,
+    /// The snapshot that holds the image.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// Ends a preview: commits or undoes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndPreview {
+    /// The VM.
+    pub vm: VmId,
 }
 
 /// What an image transfer moves.

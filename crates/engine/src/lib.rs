@@ -40,6 +40,8 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (snapshot::create::KIND, 1) => snapshot::create::load(row),
         (snapshot::delete::KIND | snapshot::delete::KIND_MERGE, 1) => snapshot::delete::load(row),
         (snapshot::restore::KIND, 1) => snapshot::restore::load(row),
+        (snapshot::preview::KIND, 1) => snapshot::preview::load(row),
+        (vm::clone::KIND, 1) => vm::clone::load(row),
         (vm::start::KIND, 1) => vm::start::load(row),
         (disk::create::KIND, 1) => disk::create::load(row),
         (disk::extend::KIND, 1) => disk::extend::load(row),

@@ -654,12 +654,19 @@ pub trait Machine: Endpoint {
     /// Ends the process: `quit`, then SIGKILL after `limit`. Returns when it is gone and its image locks are free.
     async fn kill(&self, limit: Duration) -> Driven<()>;
 
+    /// Restarts the guest: through the agent if it listens and `force` is not wanted, else by a reset.
+    async fn reboot(&self, force: bool) -> Driven<()>;
+
     /// A switch comes: begins to ask what it will have to know. Says nothing, changes nothing.
     fn expect_switch(&self);
 
     /// Begins to open an overlay's node: [`Endpoint::open_overlays`] tells how it went, [`Endpoint::close_image`] waits
     /// for it, too.
     fn begin_open(&self, overlay: &ImageRef);
+
+    /// Freezes the guest's file systems until somebody thaws them; a frozen guest stays so. How many; `Ok(None)`: no agent.
+    /// After any failure it may be frozen all the same.
+    async fn freeze(&self, limit: Duration) -> Driven<Option<u64>>;
 
     /// Thaws the guest's file systems, whoever froze them; a thawed guest answers 0. `Ok(None)`: no agent.
     /// The first call after a connect synchronises with the agent first.

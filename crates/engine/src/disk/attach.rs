@@ -97,6 +97,7 @@ pub(crate) async fn attach(
             );
             return Err(Fault::new(FaultCode::DiskAttached, text));
         }
+        crate::snapshot::preview::expect_not_kept(tx, id, command.vm, "attach Virtual Disk")?;
         put(tx, &found, &row, &command.fields)?;
         let (project, name) = (found.row.project, &found.row.name);
         let text = format!(

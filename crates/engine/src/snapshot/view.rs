@@ -12,16 +12,18 @@ use crate::{
 };
 use std::sync::Arc;
 use stillpoint_store::{
-    Conn, image,
+    Conn, image, preview,
     snapshot::{self, SnapshotRow},
 };
 use stillpoint_types::{Caller, Need, SnapshotId, SnapshotType, VmId};
 
 fn view(conn: &Conn, vm: &Vm, row: SnapshotRow) -> Result<SnapshotView, Fault> {
     let holder = lock::holder(conn, Entity::Snapshot(row.id))?;
-    let status = match (&holder, row.kind) {
-        (Some(_), _) => SnapshotStatus::Locked,
-        (None, SnapshotType::Regular | SnapshotType::Active | SnapshotType::Preview) => SnapshotStatus::Ok,
+    let is_previewed = preview::of_vm(conn, row.vm)?.is_some_and(|preview| preview.snapshot == row.id);
+    let status = match &holder {
+        Some(_) => SnapshotStatus::Locked,
+        None if is_previewed => SnapshotStatus::InPreview,
+        None => SnapshotStatus::Ok,
     };
     let config = row.config.as_deref().map(from_json::<SnapshotConfig>).transpose()?;
     Ok(SnapshotView {

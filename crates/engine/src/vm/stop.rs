@@ -49,7 +49,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
+pub(super) async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
     let who = who.clone();
     engine
         .store

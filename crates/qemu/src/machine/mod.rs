@@ -164,6 +164,15 @@ async fn has_agent(monitor: &Monitor) -> Driven<bool> {
     Ok(ports.iter().any(|port| port.label == "agent" && port.open))
 }
 
+fn agent_failed(op: &'static str, error: AgentError) -> DriverError {
+    let kind = match &error {
+        AgentError::Timeout(_) => DriverErrorKind::Timeout,
+        AgentError::Disconnected(_) => DriverErrorKind::Disconnected,
+        AgentError::Refused(_) | AgentError::Malformed(_) => DriverErrorKind::Protocol,
+    };
+    DriverError::new(kind, op, "guest agent").caused_by(error)
+}
+
 /// What `query-status` says, in the core's words.
 pub(crate) fn run_state(status: &str) -> RunState {
     match status {
@@ -244,6 +253,16 @@ impl Machine for QemuMachine {
         self.monitor.run("shut down", "system_powerdown", json!({})).await
     }
 
+    async fn reboot(&self, force: bool) -> Driven<()> {
+        if !force && self.has_agent().await? {
+            match self.agent.reboot(AGENT_SYNC_LIMIT).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!(%error, "agent does not restart the guest: pressing the reset button"),
+            }
+        }
+        self.monitor.run("reset", "system_reset", json!({})).await
+    }
+
     async fn kill(&self, limit: Duration) -> Driven<()> {
         let asked = tokio::time::timeout(limit, async {
             if let Err(error) = self.monitor.run("quit", "quit", json!({})).await {
@@ -277,19 +296,25 @@ impl Machine for QemuMachine {
         begun.insert(id, opening);
     }
 
-    async fn thaw(&self) -> Driven<Option<u64>> {
-        const OP: &str = "thaw guest";
+    async fn freeze(&self, limit: Duration) -> Driven<Option<u64>> {
+        let failed = |error| agent_failed("freeze guest", error);
         if !self.has_agent().await? {
             return Ok(None);
         }
-        self.agent.thaw(AGENT_LIMIT).await.map(Some).map_err(|error| {
-            let kind = match &error {
-                AgentError::Timeout(_) => DriverErrorKind::Timeout,
-                AgentError::Disconnected(_) => DriverErrorKind::Disconnected,
-                AgentError::Refused(_) | AgentError::Malformed(_) => DriverErrorKind::Protocol,
-            };
-            DriverError::new(kind, OP, "guest agent").caused_by(error)
-        })
+        self.agent.sync(AGENT_SYNC_LIMIT.min(limit)).await.map_err(failed)?;
+        // A frozen guest's agent refuses to freeze.
+        if self.agent.is_frozen(limit).await.map_err(failed)? {
+            return Ok(Some(0));
+        }
+        self.agent.freeze(limit).await.map(Some).map_err(failed)
+    }
+
+    async fn thaw(&self) -> Driven<Option<u64>> {
+        if !self.has_agent().await? {
+            return Ok(None);
+        }
+        let thawed = self.agent.thaw(AGENT_LIMIT).await;
+        thawed.map(Some).map_err(|error| agent_failed("thaw guest", error))
     }
 
     async fn switch_and_save(
