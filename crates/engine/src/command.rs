@@ -13,6 +13,7 @@
 //! | `AdoptDisk` | `disk/adopt.rs` | none held over time | - |
 //! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
+//! | `Attach`, `Detach` | `disk/plug.rs` | VM, the disk | up |
 //! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
@@ -24,6 +25,7 @@
 //! | `FinalizeBackup` | `backup/finalize.rs` | none of its own | - |
 //! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
 
+use serde::{Deserialize, Serialize};
 use stillpoint_types::{
     BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId,
     TimeoutPolicy, TransferDirection, TransferId, VmId,
@@ -185,7 +187,7 @@ pub struct RebootVm {
 }
 
 /// How a disk is attached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachFields {
     /// Bus (default virtio).
     pub interface: Option<DiskInterface>,
@@ -275,7 +277,7 @@ pub struct DeleteDisk {
     pub disk: DiskId,
 }
 
-/// Attaches a disk to a VM that is down.
+/// Attaches a disk to a VM that is down, or plugs it into one that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
     /// The VM.
@@ -299,7 +301,7 @@ pub struct UpdateAttachment {
     pub disk_fields: DiskFields,
 }
 
-/// Detaches a disk from a VM that is down.
+/// Detaches a disk from a VM that is down, or unplugs it from one that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detach {
     /// The VM.

@@ -648,6 +648,14 @@ pub trait Machine: Endpoint {
     /// Stops the vCPUs.
     async fn pause(&self) -> Driven<()>;
 
+    /// Gives the guest a disk at its place, ready to be used. Plugged in already is success. After a failure nodes may be
+    /// open: [`Self::unplug`] closes them.
+    async fn plug(&self, disk: &DiskSpec) -> Driven<()>;
+
+    /// Has the guest let go of a disk, if it has it, and closes the nodes of these images, base first, so that the files are
+    /// free. `Busy`: the guest has not let go yet, but may at any time; call it again.
+    async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()>;
+
     /// Asks the guest to shut down: through the agent if it listens, else by the power button.
     async fn shutdown(&self) -> Driven<()>;
 

@@ -142,7 +142,7 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
-    /// Attaches a disk to a VM that is down.
+    /// Attaches a disk to a VM.
     pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::attach(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
@@ -159,7 +159,7 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
-    /// Detaches a disk from a VM that is down.
+    /// Detaches a disk from a VM.
     pub async fn detach(&self, who: &Caller, origin: &Origin, command: Detach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::detach(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await

@@ -16,6 +16,7 @@ use crate::{
     grow::grow,
     layout::RunDir,
     monitor::Monitor,
+    plug,
     process::Process,
     switch::{self, Freeze},
 };
@@ -28,8 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stillpoint_engine::ports::{
-    BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
-    MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
+    BlockGraph, DiskSpec, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod,
+    MemoryRef, MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
 };
 use stillpoint_types::{DiskId, ImageId};
 use tokio::task::JoinHandle;
@@ -241,6 +242,14 @@ impl Machine for QemuMachine {
 
     async fn pause(&self) -> Driven<()> {
         self.monitor.run("stop vCPUs", "stop", json!({})).await
+    }
+
+    async fn plug(&self, disk: &DiskSpec) -> Driven<()> {
+        plug::plug(&self.blocks, disk).await
+    }
+
+    async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()> {
+        plug::unplug(&self.blocks, disk, images).await
     }
 
     async fn shutdown(&self) -> Driven<()> {
