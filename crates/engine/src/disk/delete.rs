@@ -19,6 +19,7 @@ use stillpoint_types::{Caller, DiskId, FaultCode, Need};
 
 /// Refuses to remove what a snapshot holds.
 pub(super) fn expect_in_no_snapshot(tx: &Tx, row: &DiskRow) -> Result<(), Fault> {
+    crate::snapshot::preview::expect_none_keeps(tx, row.id, "remove Virtual Disk")?;
     let Some(id) = snapshot::of_disk(tx, row.id)?.into_iter().next() else {
         return Ok(());
     };

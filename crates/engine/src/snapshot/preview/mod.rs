@@ -96,6 +96,11 @@ pub(crate) fn expect_not_kept(conn: &Conn, disk: DiskId, by: VmId, doing: &str) 
     }
 }
 
+/// Refuses to remove a disk that belongs to what a preview keeps.
+pub(crate) fn expect_none_keeps(conn: &Conn, disk: DiskId, doing: &str) -> Result<(), Fault> {
+    preview::of_disk(conn, disk)?.map_or(Ok(()), |row| Err(refused(conn, &row, doing)?))
+}
+
 fn kept(row: &SnapshotRow) -> Result<SnapshotConfig, Fault> {
     let text = row.config.as_deref();
     from_json(text.ok_or_else(|| Fault::internal(format!("snapshot {} has no configuration", row.id)))?)
