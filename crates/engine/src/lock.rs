@@ -7,6 +7,7 @@
 //! | create snapshot | no | no | no | no | no | no |
 //! | delete snapshot | no | no (same VM) | no | no | **yes**: the merge goes on at rest | no |
 //! | restore | no | no | no | no | - (VM is down) | no |
+//! | preview | no | no | no | no | - (VM is down) | no |
 //! | start | no | no | no | no | no | no |
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
 //! | extend a disk | no | no | no | no | no | no |
@@ -14,6 +15,9 @@
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
 //! has pinned what it reads.
+//!
+//! While a preview lasts nothing is locked, but there are no new snapshots, removals, restores, previews and backups, and the
+//! VM is not removed ([`crate::snapshot::preview::expect_none`]); it may be started, changed, committed and undone.
 //!
 //! A backup locks VM and disks while it freezes its moment. Then one of kind `snapshot` gives all locks back: the VM may
 //! be started, stopped and snapshotted, and what would touch what it reads is refused by

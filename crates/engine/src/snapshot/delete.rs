@@ -84,6 +84,7 @@ pub(crate) async fn submit(
             let row = access::snapshot(tx, &found, command.snapshot)?;
             crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
             crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
+            super::preview::expect_none(tx, found.row.id, "remove Snapshot")?;
             if row.kind != SnapshotType::Regular {
                 return Err(Fault::new(
                     FaultCode::SnapshotNotRegular,

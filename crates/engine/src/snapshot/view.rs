@@ -10,9 +10,12 @@ use crate::{
     snapshot::create,
     view::{Holder, SnapshotDiskView, SnapshotStatus, SnapshotView},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use stillpoint_store::{
-    Conn, image,
+    Conn, image, preview,
     snapshot::{self, SnapshotRow},
     vm,
 };
@@ -23,10 +26,12 @@ fn view(
     row: SnapshotRow,
     holder: Option<Holder>,
     previous: Option<SnapshotId>,
+    is_previewed: bool,
 ) -> Result<SnapshotView, Fault> {
-    let status = match (&holder, row.kind) {
-        (Some(_), _) => SnapshotStatus::Locked,
-        (None, SnapshotType::Regular | SnapshotType::Active | SnapshotType::Preview) => SnapshotStatus::Ok,
+    let status = match &holder {
+        Some(_) => SnapshotStatus::Locked,
+        None if is_previewed => SnapshotStatus::InPreview,
+        None => SnapshotStatus::Ok,
     };
     let config = row.config.as_deref().map(from_json::<SnapshotConfig>).transpose()?;
     Ok(SnapshotView {
@@ -45,12 +50,17 @@ fn view(
 }
 
 /// The views of a VM's snapshots, which come oldest first.
-fn views(vm_name: &str, rows: Vec<SnapshotRow>, holders: &Holders) -> Result<Vec<SnapshotView>, Fault> {
+fn views(
+    vm_name: &str,
+    rows: Vec<SnapshotRow>,
+    holders: &Holders,
+    previewed: &HashSet<SnapshotId>,
+) -> Result<Vec<SnapshotView>, Fault> {
     let mut previous = None;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
         let (id, holder) = (row.id, holders.of(Entity::Snapshot(row.id)));
-        views.push(view(vm_name, row, holder, previous)?);
+        views.push(view(vm_name, row, holder, previous, previewed.contains(&id))?);
         previous = Some(id);
     }
     Ok(views)
@@ -60,11 +70,9 @@ pub(crate) async fn of_vm(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result
     let who = who.clone();
     let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let found = access::vm(conn, &who, id, Need::Read)?;
-        views(
-            &found.row.name,
-            snapshot::of_vm(conn, id)?,
-            &Holders::of_snapshots(conn)?,
-        )
+        let previewed = preview::of_vm(conn, id)?.map(|row| row.snapshot).into_iter().collect();
+        let holders = Holders::of_snapshots(conn)?;
+        views(&found.row.name, snapshot::of_vm(conn, id)?, &holders, &previewed)
     };
     engine.store.read(read).await
 }
@@ -85,13 +93,20 @@ pub(crate) async fn of_all(
             .collect();
         let visible: Vec<VmId> = names.keys().copied().collect();
         let holders = Holders::of_snapshots(conn)?;
+        let previewed = preview::of_vms(conn, &visible)?;
+        let previewed = previewed.into_iter().map(|row| row.snapshot).collect();
         let mut rows: HashMap<VmId, Vec<SnapshotRow>> = HashMap::new();
         for row in snapshot::of_vms(conn, &visible)? {
             rows.entry(row.vm).or_default().push(row);
         }
         names
             .iter()
-            .map(|(id, name)| Ok((*id, views(name, rows.remove(id).unwrap_or_default(), &holders)?)))
+            .map(|(id, name)| {
+                Ok((
+                    *id,
+                    views(name, rows.remove(id).unwrap_or_default(), &holders, &previewed)?,
+                ))
+            })
             .collect()
     };
     engine.store.read(read).await
@@ -110,7 +125,8 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, vm: VmId, id: Snapsho
         let row = access::snapshot(conn, &found, id)?;
         let holder = lock::holder(conn, Entity::Snapshot(id))?;
         let previous = snapshot::previous(conn, vm, row.seq)?;
-        view(&found.row.name, row, holder, previous)
+        let is_previewed = preview::of_vm(conn, vm)?.is_some_and(|preview| preview.snapshot == id);
+        view(&found.row.name, row, holder, previous, is_previewed)
     };
     engine.store.read(read).await
 }

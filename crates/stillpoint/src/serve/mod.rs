@@ -105,9 +105,11 @@ fn configuration(error: impl Into<anyhow::Error>) -> Failure {
 }
 
 fn engine_options(config: &Config) -> Options {
+    let defaults = Options::in_data_dir(&config.data_dir);
     Options {
         boot_dirs_allowed: config.boot_dirs.clone(),
-        ..Options::in_data_dir(&config.data_dir)
+        user_freeze: config.user_freeze.unwrap_or(defaults.user_freeze),
+        ..defaults
     }
 }
 
