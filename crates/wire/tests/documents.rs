@@ -292,6 +292,14 @@ fn version_3_says_the_same_in_its_own_words() {
         );
         assert_eq!(got.value.start_time, Some(Date(1_767_323_045_123_000)));
     }
+}
+
+#[test]
+fn version_3_has_its_own_order_and_its_own_attributes() {
+    let form = |encoding| Form {
+        dialect: Dialect::V3,
+        encoding,
+    };
     let fault = Fault::new("Operation Failed", "[why]");
     assert_eq!(
         write(&fault, form(Encoding::Json)),
