@@ -836,7 +836,8 @@ fn body_v3(stage: &Stage, route: &Route) -> String {
         ("POST", "vm_disks/add") => format!("<disk id=\"{}\"/>", stage.zebra.loose_disk),
         ("POST", "disks/add" | "storage_domain_disks/add") => NEW_DISK.into(),
         ("PUT", _) => "<disk><description>x</description></disk>".into(),
-        ("POST", _) => "<action/>".into(),
+        // Some actions need to be told a snapshot; the others do not mind.
+        ("POST", _) => format!("<action><snapshot id=\"{}\"/></action>", stage.zebra.snapshot),
         _ => String::new(),
     }
 }

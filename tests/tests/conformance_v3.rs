@@ -384,12 +384,20 @@ fn a_client_of_rhev_3_finds_what_its_documents_say() {
         Ok(())
     });
     checks.item("C242", || {
+        let nics = format!("vms/{vm}/nics");
+        let kept = get(plain, &nics)?;
+        plain.delete(&format!("{nics}/{}", stage.nic))?.expect(&[200])?;
+        Scene::nic(v4, vm, "later")?;
         let restored = plain
             .post(&format!("{snapshots}/{first}/restore"), "<action/>")?
             .expect(&[200])?
             .xml()?;
         ensure!(restored.name == "action");
         is(restored.text_at("status/state"), "complete")?;
+        ensure!(
+            get(plain, &nics)? == kept,
+            "the interfaces are not those of the snapshot"
+        );
         let list = get(plain, &snapshots)?;
         ensure!(list.children.len() == 2, "{list:?}");
         expect_table(&stage, &list.children[1], "/ovirt-engine/api", "active", Some(&first))?;

@@ -15,11 +15,11 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::{
     Fault,
-    command::{CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
+    command::{AttachFields, CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
     config::{SnapshotConfig, VmConfig},
     view::{Filter, House, Page, VmView},
 };
-use stillpoint_types::{VmId, VmStatus};
+use stillpoint_types::{DiskId, VmId, VmStatus};
 use stillpoint_wire::{
     Date,
     model::{self, Header, Identified, Link},
@@ -29,6 +29,8 @@ use stillpoint_wire::{
 const ACTION_WAIT: Duration = Duration::from_secs(30);
 /// How long it waits when the client sent `<async>false</async>`.
 const ACTION_WAIT_LONG: Duration = Duration::from_secs(600);
+/// How long the making of a VM from a document waits for the document's disks.
+const DISKS_WAIT: Duration = Duration::from_secs(30);
 
 const FIELDS: &[&str] = &[
     "name",
@@ -194,6 +196,7 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
         },
         ..document
     };
+    await_disks(&call, &command.disks).await;
     let accepted = call.engine().create_vm(&call.who, call.origin(), command).await?;
     let job = call.settle(&accepted).await?;
     let view = call.engine().vm(&call.who, accepted.id).await?;
@@ -320,6 +323,26 @@ fn fields(body: &model::Vm) -> Result<VmFields, Refused> {
         vm_type: body.kind.clone(),
         delete_protected: body.delete_protected,
     })
+}
+
+/// Waits a while until disks are free. What the snapshots of a removed VM leave is still being merged when its disks could
+/// be attached again. A disk that cannot be seen, or is not free in time, is the core's to refuse.
+async fn await_disks(call: &Call, disks: &[(DiskId, AttachFields)]) {
+    let free = async {
+        for (disk, _) in disks {
+            while let Ok(view) = call.engine().disk(&call.who, *disk).await
+                && let Some(holder) = view.holder
+            {
+                if let Err(fault) = call.engine().wait(holder.job, DISKS_WAIT).await {
+                    tracing::debug!(%disk, why = fault.text, "a disk is not waited for any longer");
+                    break;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(DISKS_WAIT, free).await.is_err() {
+        tracing::debug!("the disks of a document are not free in time");
+    }
 }
 
 /// The given fields, and for what is not given those of a document.

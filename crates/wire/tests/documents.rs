@@ -1,6 +1,8 @@
 //! The documents of the contract: what comes out, and what requests mean.
 
-use stillpoint_wire::{Date, Encoding, Limits, ListWriter, model::*, read, read_list, write, write_list};
+use stillpoint_wire::{
+    Date, Dialect, Encoding, Form, Limits, ListWriter, model::*, read, read_list, write, write_list,
+};
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>"#;
 /// 2026-01-02T03:04:05.123456Z
@@ -219,4 +221,93 @@ fn a_failed_action_carries_the_fault_before_the_status() {
         write(&action, Encoding::Json),
         r#"{"fault":{"detail":"[The VM is running.]","reason":"Operation Failed"},"status":"failed"}"#
     );
+}
+
+/// What the two versions write differently of one value, and that each reads its own back.
+#[test]
+fn version_3_says_the_same_in_its_own_words() {
+    let mut head = Header::new("v1", "/api/vms/v1");
+    for path in ["backups", "diskattachments", "nics"] {
+        head.add_link(path);
+    }
+    head.add_action("previewsnapshot");
+    let vm = Vm {
+        head,
+        cpu: Some(Cpu {
+            topology: Some(CpuTopology {
+                cores: Some(2),
+                ..CpuTopology::default()
+            }),
+            ..Cpu::default()
+        }),
+        os: Some(OperatingSystem {
+            boot_order: vec![BootDevice { dev: Some("hd".into()) }],
+            kind: Some("other".into()),
+            ..OperatingSystem::default()
+        }),
+        start_time: Some(WHEN),
+        status: Some(State {
+            state: "paused".into(),
+            detail: Some("eio".into()),
+        }),
+        status_detail: Some("eio".into()),
+        ..Vm::default()
+    };
+    let form = |encoding| Form {
+        dialect: Dialect::V3,
+        encoding,
+    };
+    assert_eq!(
+        write(&vm, form(Encoding::Xml)),
+        format!(
+            "{HEAD}<vm href=\"/api/vms/v1\" id=\"v1\">\
+             <actions><link href=\"/api/vms/v1/preview_snapshot\" rel=\"preview_snapshot\"/></actions>\
+             <link href=\"/api/vms/v1/disks\" rel=\"disks\"/><link href=\"/api/vms/v1/nics\" rel=\"nics\"/>\
+             <cpu><topology cores=\"2\"/></cpu><os type=\"other\"><boot dev=\"hd\"/></os>\
+             <start_time>2026-01-02T03:04:05.123+00:00</start_time>\
+             <status><state>paused</state><detail>eio</detail></status></vm>"
+        )
+    );
+    assert_eq!(
+        write(&vm, Encoding::Xml),
+        format!(
+            "{HEAD}<vm href=\"/api/vms/v1\" id=\"v1\">\
+             <actions><link href=\"/api/vms/v1/previewsnapshot\" rel=\"previewsnapshot\"/></actions>\
+             <link href=\"/api/vms/v1/backups\" rel=\"backups\"/>\
+             <link href=\"/api/vms/v1/diskattachments\" rel=\"diskattachments\"/><link href=\"/api/vms/v1/nics\" rel=\"nics\"/>\
+             <cpu><topology><cores>2</cores></topology></cpu><os><type>other</type></os>\
+             <start_time>2026-01-02T03:04:05.123Z</start_time><status>paused</status>\
+             <status_detail>eio</status_detail></vm>"
+        )
+    );
+    for encoding in [Encoding::Xml, Encoding::Json] {
+        let written = write(&vm, form(encoding));
+        let got = read::<Vm>(written.as_bytes(), form(encoding), &Limits::default()).unwrap();
+        assert_eq!(got.unknown, 0, "{written}");
+        let expected = (&vm.cpu, &vm.os, &vm.status);
+        assert_eq!(
+            (&got.value.cpu, &got.value.os, &got.value.status),
+            expected,
+            "{written}"
+        );
+        assert_eq!(got.value.start_time, Some(Date(1_767_323_045_123_000)));
+    }
+}
+
+#[test]
+fn version_3_has_its_own_order_and_its_own_attributes() {
+    let form = |encoding| Form {
+        dialect: Dialect::V3,
+        encoding,
+    };
+    let fault = Fault::new("Operation Failed", "[why]");
+    assert_eq!(
+        write(&fault, form(Encoding::Json)),
+        r#"{"reason":"Operation Failed","detail":"[why]"}"#
+    );
+    // Where version 3 has an attribute, an element does too; version 4 knows no attribute there.
+    let mac = r#"<nic><mac address="00:1a:4a:16:01:51"/></nic>"#;
+    let read_mac = |form: Form| read::<Nic>(mac.as_bytes(), form, &Limits::default()).unwrap();
+    assert_eq!(read_mac(form(Encoding::Xml)).unknown, 0);
+    assert_eq!(read_mac(Encoding::Xml.into()).unknown, 1);
 }
