@@ -65,6 +65,37 @@ impl Frozen<'_> {
     }
 }
 
+impl Frozen<'_> {
+    fn is_held_through_snapshots(&self) -> Result<()> {
+        // A snapshot neither ends it nor fails, with and without memory.
+        self.act("freezefilesystems")?;
+        self.api.snapshot(self.vm, "while frozen", false, None)?;
+        let whole = self.api.snapshot(self.vm, "with memory", true, None)?;
+        let shown = self
+            .api
+            .get(&format!("vms/{}/snapshots/{whole}", self.vm))?
+            .expect(&[200])?
+            .xml()?;
+        ensure!(
+            shown.text_at("persist_memorystate") == Some("false"),
+            "a memory that is frozen"
+        );
+        ensure!(self.told("173")?.len() == 1);
+        self.stands_still()?;
+        ensure!(self.told("10768")?.len() == 1, "a snapshot thawed the user's freeze");
+        // A second freeze only holds it for longer.
+        self.act("freezefilesystems")?;
+        self.stands_still()?;
+        self.act("thawfilesystems")?;
+        self.goes_on()?;
+        // And the next one is frozen and thawed by itself.
+        self.api.snapshot(self.vm, "by itself", false, None)?;
+        self.goes_on()?;
+        ensure!(self.told("10768")?.len() == 3, "{:?}", self.told("10768")?);
+        Ok(())
+    }
+}
+
 #[test]
 fn a_user_freezes_a_guest_through_snapshots_and_restarts_and_it_is_thawed_when_he_does_not_come_back() -> Result<()> {
     let mut file = tempfile::NamedTempFile::new()?;
@@ -96,27 +127,7 @@ fn a_user_freezes_a_guest_through_snapshots_and_restarts_and_it_is_thawed_when_h
     guest.goes_on().context("C123")?;
     ensure!(guest.told("10767")?.len() == 1 && guest.told("10768")?.len() == 1);
 
-    // A snapshot neither ends it nor fails, with and without memory.
-    guest.act("freezefilesystems")?;
-    api.snapshot(&vm, "while frozen", false, None)?;
-    let whole = api.snapshot(&vm, "with memory", true, None)?;
-    let shown = api.get(&format!("vms/{vm}/snapshots/{whole}"))?.expect(&[200])?.xml()?;
-    ensure!(
-        shown.text_at("persist_memorystate") == Some("false"),
-        "a memory that is frozen"
-    );
-    ensure!(guest.told("173")?.len() == 1);
-    guest.stands_still()?;
-    ensure!(guest.told("10768")?.len() == 1, "a snapshot thawed the user's freeze");
-    // A second freeze only holds it for longer.
-    guest.act("freezefilesystems")?;
-    guest.stands_still()?;
-    guest.act("thawfilesystems")?;
-    guest.goes_on()?;
-    // And the next one is frozen and thawed by itself.
-    api.snapshot(&vm, "by itself", false, None)?;
-    guest.goes_on()?;
-    ensure!(guest.told("10768")?.len() == 3, "{:?}", guest.told("10768")?);
+    guest.is_held_through_snapshots()?;
 
     // Nobody comes back, and the daemon dies meanwhile.
     guest.act("freezefilesystems")?;

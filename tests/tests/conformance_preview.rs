@@ -191,6 +191,30 @@ impl<'a> Case<'a> {
     }
 }
 
+/// What may not be while the snapshot "first" is previewed.
+fn refuses_meanwhile(case: &Case<'_>, newer: &str, third: &str) -> Result<()> {
+    let (api, one) = (case.api, &case.disks[0]);
+    let known = ["previewing", "first", "commit or undo"];
+    refusal(
+        &case.ask("previewsnapshot", &format!("<snapshot id=\"{newer}\"/>"))?,
+        409,
+        &known,
+    )
+    .context("R-072")?;
+    let body = "<snapshot><description>x</description></snapshot>";
+    refusal(&api.post(&case.path("/snapshots"), body)?, 409, &known)?;
+    refusal(&api.delete(&case.path(&format!("/snapshots/{newer}")))?, 409, &known)?;
+    refusal(&case.ask(&format!("snapshots/{newer}/restore"), "")?, 409, &known)?;
+    let body = format!("<backup><disks><disk id=\"{one}\"/></disks></backup>");
+    refusal(&api.post(&case.path("/backups"), &body)?, 409, &known)?;
+    refusal(&api.delete(&case.path(""))?, 409, &known)?;
+    refusal(&api.delete(&format!("disks/{third}"))?, 409, &known)?;
+    let other = Scene::vm(api, &format!("other-{}", Uuid::new_v4()))?;
+    let body = format!("<disk_attachment><interface>virtio</interface><disk id=\"{third}\"/></disk_attachment>");
+    refusal(&api.post(&format!("vms/{other}/diskattachments"), &body)?, 409, &known)?;
+    Ok(())
+}
+
 fn begins_and_goes_back(case: &Case<'_>) -> Result<()> {
     let (api, [one, two]) = (case.api, &case.disks);
     case.write(one, 1, 0)?;
@@ -224,25 +248,7 @@ fn begins_and_goes_back(case: &Case<'_>) -> Result<()> {
     );
     ensure!(case.attached()? == case.disks, "the third disk is not in the snapshot");
 
-    // What may not be, and what may.
-    let known = ["previewing", "first", "commit or undo"];
-    refusal(
-        &case.ask("previewsnapshot", &format!("<snapshot id=\"{newer}\"/>"))?,
-        409,
-        &known,
-    )
-    .context("R-072")?;
-    let body = "<snapshot><description>x</description></snapshot>";
-    refusal(&api.post(&case.path("/snapshots"), body)?, 409, &known)?;
-    refusal(&api.delete(&case.path(&format!("/snapshots/{newer}")))?, 409, &known)?;
-    refusal(&case.ask(&format!("snapshots/{newer}/restore"), "")?, 409, &known)?;
-    let body = format!("<backup><disks><disk id=\"{one}\"/></disks></backup>");
-    refusal(&api.post(&case.path("/backups"), &body)?, 409, &known)?;
-    refusal(&api.delete(&case.path(""))?, 409, &known)?;
-    refusal(&api.delete(&format!("disks/{third}"))?, 409, &known)?;
-    let other = Scene::vm(api, &format!("other-{}", Uuid::new_v4()))?;
-    let body = format!("<disk_attachment><interface>virtio</interface><disk id=\"{third}\"/></disk_attachment>");
-    refusal(&api.post(&format!("vms/{other}/diskattachments"), &body)?, 409, &known)?;
+    refuses_meanwhile(case, &newer, &third)?;
     api.start(&case.vm).context("R-071")?;
     refusal(&case.ask("undosnapshot", "")?, 409, &["down"]).context("R-090")?;
     refusal(&case.ask("commitsnapshot", "")?, 409, &["down"]).context("R-090")?;

@@ -84,6 +84,7 @@ pub(crate) enum What {
 }
 
 impl What {
+    #[expect(clippy::too_many_lines, reason = "a table, one line each")]
     fn code(self) -> (u32, Severity) {
         use Severity::{Alert, Error, Normal, Warning};
         match self {

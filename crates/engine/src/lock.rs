@@ -11,6 +11,8 @@
 //! | start | no | no | no | no | no | no |
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
 //! | extend a disk | no | no | no | no | no | no |
+//! | plug a disk | no | no | no | - (VM is up) | no | no |
+//! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup

@@ -153,7 +153,8 @@ pub fn set_started(tx: &Tx, id: VmId, process: &str, at: Micros) -> Stored<()> {
     Ok(())
 }
 
-/// Records that no process runs any more; the status becomes `down`, or `suspended` where a memory waits.
+/// Records that no process runs any more; the status becomes `down`, or `suspended` where a memory waits. Its guest is not
+/// frozen any more, whoever had frozen it.
 pub fn set_stopped(tx: &Tx, id: VmId, at: Micros) -> Stored<()> {
     tx.sql()
         .prepare_cached(
@@ -161,6 +162,7 @@ pub fn set_stopped(tx: &Tx, id: VmId, at: Micros) -> Stored<()> {
              status = CASE WHEN resume_memory IS NULL THEN 'down' ELSE 'suspended' END WHERE id = ?1",
         )?
         .execute(params![id.to_string(), at])?;
+    crate::freeze::delete(tx, id)?;
     Ok(())
 }
 

@@ -173,17 +173,10 @@ fn plan(
         created_at: image.created_at,
     };
     insert(tx, &image, &row)?;
-    let mut plug = None;
-    if let Some((vm_id, fields)) = &command.attach {
-        let found = access::vm(tx, who, *vm_id, Need::Operate)?;
-        if found.row.status == VmStatus::Up && fields.active != Some(false) {
-            // Refused now, not when it is made.
-            plug::expect_pluggable(&found, attach::row_for(tx, &found, &row, fields)?.interface)?;
-            plug = Some(fields.clone());
-        } else {
-            attach::put(tx, &found, &row, fields)?;
-        }
-    }
+    let plug = match &command.attach {
+        Some((vm_id, fields)) => attach_new(tx, &access::vm(tx, who, *vm_id, Need::Operate)?, &row, fields)?,
+        None => None,
+    };
     let params = Params {
         disk: id,
         alias: alias.clone(),
@@ -211,6 +204,22 @@ fn plan(
         id,
         job: Some(enqueue(tx, actor, job)?),
     })
+}
+
+/// Attaches the new disk at once, or returns how a VM that runs shall get it.
+fn attach_new(
+    tx: &Tx,
+    found: &access::Vm,
+    row: &DiskRow,
+    fields: &AttachFields,
+) -> Result<Option<AttachFields>, Fault> {
+    if found.row.status == VmStatus::Up && fields.active != Some(false) {
+        // Refused now, not when it is made.
+        plug::expect_pluggable(found, attach::row_for(tx, found, row, fields)?.interface)?;
+        return Ok(Some(fields.clone()));
+    }
+    attach::put(tx, found, row, fields)?;
+    Ok(None)
 }
 
 /// Adds image and disk; ids that are taken are the client's fault.

@@ -38,7 +38,8 @@ use stillpoint_store::{
     vm::{self, AttachmentRow, VmRow},
 };
 use stillpoint_types::{
-    Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros,
+    Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, NicId, ProjectId, SnapshotId, SnapshotType, VmId, VmStatus,
+    now_micros,
 };
 
 pub(crate) const KIND: &str = "vm_clone";
@@ -104,11 +105,40 @@ fn plan(
         )
     })?;
     let kept: SnapshotConfig = from_json(text)?;
-    let (id, now, project) = (VmId::fresh(), now_micros(), found.row.project);
+    let id = VmId::fresh();
     let config = configuration(command, &kept)?;
     if vm::id_by_name(tx, &config.name)?.is_some() {
         return Err(name_in_use(&config.name));
     }
+    insert_vm(tx, id, found.row.project, &config)?;
+    let mut params = Params {
+        vm: id,
+        name: config.name.clone(),
+        of: (row.description.clone(), found.row.name.clone()),
+        disks: Vec::new(),
+    };
+    let mut locks = vec![Wanted::exclusive(Entity::Vm(id), &config.name)];
+    add_disks(engine, tx, &found, (&row, &kept), &mut params)?;
+    for switched in &params.disks {
+        let alias = crate::disk::alias(tx, switched.disk)?;
+        locks.push(Wanted::exclusive(Entity::Disk(switched.disk), &alias));
+    }
+    let job = NewJob {
+        kind: KIND,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Creating VM {} from Snapshot {}", params.name, params.of.0),
+        project: found.row.project,
+        vm: Some(id),
+        locks,
+        steps: vec![NewStep::new("create", "Creating overlays on the snapshot's images").pivot()],
+    };
+    Ok((id, enqueue(tx, actor, job)?))
+}
+
+/// The VM's row and its active snapshot's.
+fn insert_vm(tx: &Tx, id: VmId, project: ProjectId, config: &VmConfig) -> Result<(), Fault> {
+    let now = now_micros();
     vm::insert(
         tx,
         &VmRow {
@@ -139,40 +169,44 @@ fn plan(
             config: None,
         },
     )?;
-    let mut params = Params {
-        vm: id,
-        name: config.name.clone(),
-        of: (row.description.clone(), found.row.name.clone()),
-        disks: Vec::new(),
-    };
-    let mut locks = vec![Wanted::exclusive(Entity::Vm(id), &config.name)];
-    let held = snapshot::disks(tx, row.id)?;
+    Ok(())
+}
+
+/// For each disk that the snapshot holds a new one, attached in the same way.
+fn add_disks(
+    engine: &Inner,
+    tx: &Tx,
+    found: &access::Vm,
+    (of, kept): (&SnapshotRow, &SnapshotConfig),
+    params: &mut Params,
+) -> Result<(), Fault> {
+    let held = snapshot::disks(tx, of.id)?;
     for a in &kept.attachments {
         let Some((_, base)) = held.iter().find(|(disk, _)| *disk == a.disk) else {
             continue;
         };
         let number = params.disks.len() + 1;
-        let alias = format!("{}_Disk{number}", config.name);
-        let switched = overlay(engine, tx, &row, *base, a.size_bytes)?;
+        let alias = format!("{}_Disk{number}", params.name);
+        let switched = overlay(engine, tx, of, *base, a.size_bytes)?;
         disk::insert(
             tx,
             &DiskRow {
                 id: switched.disk,
-                project,
+                project: found.row.project,
                 domain: engine.domain.id,
-                alias: alias.clone(),
+                alias,
                 description: a.description.clone(),
                 size_bytes: a.size_bytes,
                 sparse: true,
                 image: switched.overlay.id,
                 illegal: None,
-                created_at: now,
+                created_at: now_micros(),
             },
         )?;
         vm::put_attachment(
             tx,
             &AttachmentRow {
-                vm: id,
+                vm: params.vm,
                 disk: switched.disk,
                 interface: a.interface,
                 bootable: a.bootable,
@@ -182,20 +216,9 @@ fn plan(
                 position: u32::try_from(number).map_err(Fault::internal)?,
             },
         )?;
-        locks.push(Wanted::exclusive(Entity::Disk(switched.disk), &alias));
         params.disks.push(switched);
     }
-    let job = NewJob {
-        kind: KIND,
-        version: VERSION,
-        params: to_json(&params)?,
-        description: format!("Creating VM {} from Snapshot {}", params.name, params.of.0),
-        project,
-        vm: Some(id),
-        locks,
-        steps: vec![NewStep::new("create", "Creating overlays on the snapshot's images").pivot()],
-    };
-    Ok((id, enqueue(tx, actor, job)?))
+    Ok(())
 }
 
 /// The snapshot's configuration with what the client wants otherwise, as a machine of its own.

@@ -182,6 +182,9 @@ pub(crate) async fn reboot(
         return Err(Fault::new(FaultCode::VmStatus, text));
     }
     machine_of(engine, &found)?.reboot(command.force).await?;
+    if command.force {
+        forget(engine, id).await?;
+    }
     let text = format!("User {} initiated reboot for VM {name}.", actor.name);
     tell(engine, &found, &actor, What::VmRebooted, text).await?;
     Ok(Accepted { id, job: None })

@@ -118,27 +118,26 @@ fn plan(
     .vm(found.row.project, found.row.id, &found.row.name)
     .write(tx)?;
     if command.memory && live && params.memory.is_none() {
-        Event::new(
-            What::SnapshotMemoryLost,
-            format!(
-                "The memory of VM '{}' is not saved: {}.",
-                params.name,
-                if held {
-                    "its file systems are frozen by its user"
-                } else {
-                    "the snapshot does not hold all of its disks"
-                }
-            ),
-        )
-        .by(actor)
-        .vm(found.row.project, found.row.id, &found.row.name)
-        .write(tx)?;
+        tell_without_memory(tx, actor, &found, &params)?;
     }
     let job = enqueue(tx, actor, job(&found, &chosen, &params)?)?;
     Ok(Accepted {
         id: params.snapshot,
         job: Some(job),
     })
+}
+
+fn tell_without_memory(tx: &Tx, actor: &Actor, found: &Vm, params: &Params) -> Result<(), Fault> {
+    let why = if params.held {
+        "its file systems are frozen by its user"
+    } else {
+        "the snapshot does not hold all of its disks"
+    };
+    let text = format!("The memory of VM '{}' is not saved: {why}.", params.name);
+    Event::new(What::SnapshotMemoryLost, text)
+        .by(actor)
+        .vm(found.row.project, found.row.id, &found.row.name)
+        .write(tx)
 }
 
 fn job(found: &Vm, chosen: &[(AttachmentConfig, Option<ImageId>)], params: &Params) -> Result<NewJob, Fault> {
