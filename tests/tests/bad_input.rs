@@ -416,7 +416,9 @@ fn what_the_state_of_a_vm_forbids_is_refused_with_the_way_out() -> Result<()> {
     let active = active.context("no active snapshot")?.id()?.to_owned();
     let restore = |id: &str| admin.post(&format!("vms/{vm}/snapshots/{id}/restore"), "<action/>");
     let act = |what: &str| admin.post(&format!("vms/{vm}/{what}"), "<action/>");
-    let spare_in = format!("<disk_attachment><interface>virtio</interface><disk id=\"{spare}\"/></disk_attachment>");
+    let spare_in = format!(
+        "<disk_attachment><interface>virtio</interface><active>false</active><disk id=\"{spare}\"/></disk_attachment>"
+    );
     changes_nothing(&daemon, &admin, || {
         refused(act("stop"))?.expect(409, FAILED, &["db1", "down"])?;
         refused(act("shutdown"))?.expect(409, FAILED, &["db1", "down", "start it"])?;
@@ -433,7 +435,8 @@ fn what_the_state_of_a_vm_forbids_is_refused_with_the_way_out() -> Result<()> {
         refused(restore(&snapshot))?.expect(409, FAILED, &["db1", "up", "shut it down"])?;
         let fault = refused(admin.post(&format!("vms/{vm}/diskattachments"), &spare_in))?;
         fault.expect(409, FAILED, &["db1", "up", "shut it down"])?;
-        let fault = refused(admin.delete(&format!("vms/{vm}/diskattachments/{}", disks[1])))?;
+        let body = "<disk_attachment><active>false</active></disk_attachment>";
+        let fault = refused(admin.put(&format!("vms/{vm}/diskattachments/{}", disks[1]), body))?;
         fault.expect(409, FAILED, &["db1", "up"])?;
         refused(admin.delete(&format!("vms/{vm}")))?.expect(409, FAILED, &["db1", "up"])?;
         let nic = "<nic><name>nic1</name></nic>";
