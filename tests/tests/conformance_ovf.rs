@@ -260,5 +260,15 @@ fn a_document_of_a_stranger_changes_nothing_but_what_its_sender_may() {
     alice.start(&made).unwrap();
     alice.stop(&made).unwrap();
     mallory.get(&format!("vms/{made}")).unwrap().expect(&[404]).unwrap();
+    // An administrator brings back what belongs to others: it is theirs again.
+    let theirs = Scene::vm(mallory, "theirs").unwrap();
+    admin.attach(&theirs, &foreign, "virtio", false).unwrap();
+    let ovf = document(mallory, &theirs).unwrap();
+    let path = format!("vms/{theirs}?detach_only=true");
+    mallory.delete(&path).unwrap().expect(&[200]).unwrap();
+    let back = only_id(&rebuild(admin, &ovf, "").unwrap().expect(&[201, 202]).unwrap()).unwrap();
+    let attached = get(mallory, &format!("vms/{back}/diskattachments")).unwrap();
+    assert_eq!(attached.children[0].id().unwrap(), foreign);
+    alice.get(&format!("vms/{back}")).unwrap().expect(&[404]).unwrap();
     scene.daemon.scan_log(&[]).unwrap();
 }

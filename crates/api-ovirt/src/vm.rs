@@ -15,11 +15,11 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::{
     Fault,
-    command::{AttachFields, CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
+    command::{Accepted, AttachFields, CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
     config::{SnapshotConfig, VmConfig},
     view::{Filter, House, Page, VmView},
 };
-use stillpoint_types::{DiskId, VmId, VmStatus};
+use stillpoint_types::{DiskId, FaultCode, VmId, VmStatus};
 use stillpoint_wire::{
     Date,
     model::{self, Header, Identified, Link},
@@ -196,8 +196,7 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
         },
         ..document
     };
-    await_disks(&call, &command.disks).await;
-    let accepted = call.engine().create_vm(&call.who, call.origin(), command).await?;
+    let accepted = create(&call, command).await?;
     let job = call.settle(&accepted).await?;
     let view = call.engine().vm(&call.who, accepted.id).await?;
     Ok(call.added(represent(call.base(), &house, &view), job))
@@ -325,24 +324,37 @@ fn fields(body: &model::Vm) -> Result<VmFields, Refused> {
     })
 }
 
-/// Waits a while until disks are free. What the snapshots of a removed VM leave is still being merged when its disks could
-/// be attached again. A disk that cannot be seen, or is not free in time, is the core's to refuse.
-async fn await_disks(call: &Call, disks: &[(DiskId, AttachFields)]) {
-    let free = async {
-        for (disk, _) in disks {
-            while let Ok(view) = call.engine().disk(&call.who, *disk).await
-                && let Some(holder) = view.holder
-            {
-                if let Err(fault) = call.engine().wait(holder.job, DISKS_WAIT).await {
-                    tracing::debug!(%disk, why = fault.text, "a disk is not waited for any longer");
-                    break;
-                }
+/// Makes a VM, and waits a while for the disks that it shall have. What the snapshots of a removed VM leave is still being
+/// merged when its disks could be attached again, and the next merge may begin between two looks.
+async fn create(call: &Call, command: CreateVm) -> Result<Accepted<VmId>, Fault> {
+    let patience = tokio::time::sleep(DISKS_WAIT);
+    tokio::pin!(patience);
+    loop {
+        let is_free = tokio::select! {
+            () = &mut patience => false,
+            is_free = free(call, &command.disks) => is_free,
+        };
+        match call.engine().create_vm(&call.who, call.origin(), command.clone()).await {
+            Err(fault) if fault.code == FaultCode::Locked && is_free => {}
+            made => return made,
+        }
+    }
+}
+
+/// Waits until no job holds any of the disks; `false`: that cannot be waited for. A disk that cannot be seen is free here:
+/// it is the core's to refuse.
+async fn free(call: &Call, disks: &[(DiskId, AttachFields)]) -> bool {
+    for (disk, _) in disks {
+        while let Ok(view) = call.engine().disk(&call.who, *disk).await
+            && let Some(holder) = view.holder
+        {
+            if let Err(fault) = call.engine().wait(holder.job, DISKS_WAIT).await {
+                tracing::debug!(%disk, why = fault.text, "a disk is not waited for any longer");
+                return false;
             }
         }
-    };
-    if tokio::time::timeout(DISKS_WAIT, free).await.is_err() {
-        tracing::debug!("the disks of a document are not free in time");
     }
+    true
 }
 
 /// The given fields, and for what is not given those of a document.

@@ -87,7 +87,7 @@ pub struct CreateVm {
     pub fields: VmFields,
     /// Network interfaces to make with it.
     pub nics: Vec<NicFields>,
-    /// Disks to attach to it, in this order: each must be there, free, and of the VM's project.
+    /// Disks to attach to it, in this order: each must be there and free, and all of one project, which is then the VM's.
     pub disks: Vec<(DiskId, AttachFields)>,
     /// QEMU machine type that it had before; taken if this host's QEMU has it, else the VM gets the newest.
     pub machine: Option<String>,

@@ -23,7 +23,9 @@ use stillpoint_store::{
     snapshot::{self, SnapshotRow},
     vm::{self, VmRow},
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, Need, NicId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
+use stillpoint_types::{
+    Caller, DiskId, FaultCode, Need, NicId, ProjectId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros,
+};
 
 /// Text of the active snapshot, which clients look for.
 pub(crate) const ACTIVE_DESCRIPTION: &str = "Active VM";
@@ -146,9 +148,10 @@ pub(crate) async fn create(
     }
     let disks = command.disks;
     expect_once(&disks)?;
-    let (project, actor, who) = (who.home_project, Actor::of(who, origin), who.clone());
+    let (actor, who) = (Actor::of(who, origin), who.clone());
     let write = move |tx: &Tx| -> Result<VmId, Fault> {
         let (id, now) = (VmId::fresh(), now_micros());
+        let project = project(tx, &who, &disks)?;
         // A name of another project is taken too, as names are unique in the installation; nothing else of it is told.
         if vm::id_by_name(tx, &config.name)?.is_some() {
             return Err(name_in_use(&config.name));
@@ -199,6 +202,14 @@ pub(crate) async fn create(
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+/// Whose a new VM is. It is of one project with its disks, if somebody may operate there.
+fn project(tx: &Tx, who: &Caller, disks: &[(DiskId, AttachFields)]) -> Result<ProjectId, Fault> {
+    match disks.first() {
+        Some((disk, _)) => Ok(access::named_disk(tx, who, *disk, Need::Operate)?.project),
+        None => Ok(who.home_project),
+    }
 }
 
 fn expect_once(disks: &[(DiskId, AttachFields)]) -> Result<(), Fault> {
