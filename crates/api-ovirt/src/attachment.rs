@@ -13,7 +13,7 @@ use stillpoint_engine::{
     config::AttachmentConfig,
     view::AttachmentView,
 };
-use stillpoint_types::{DiskId, ImageId, VmId};
+use stillpoint_types::{DiskId, FaultCode, ImageId, VmId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 /// How long a change waits for its job.
@@ -47,7 +47,7 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let fields = fields(&body)?;
     let disk = body.disk.as_deref();
     let accepted = match disk.and_then(|disk| disk.head.id.as_deref()) {
-        Some(id) if disk.is_some_and(|disk| disk.provisioned_size.is_none()) => {
+        Some(id) if is_there(&call, disk, id).await? => {
             if disk.is_some_and(|disk| disk.snapshot.is_some()) {
                 return Err(Refused::unsupported(
                     "Attaching a snapshot of a disk is not supported by this version",
@@ -75,6 +75,19 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
         Err(fault) => return Err(fault.into()),
     };
     Ok(call.added(value, job))
+}
+
+/// Whether a disk that is named by id is one to attach: clients send the whole disk that they mean. One that is not there,
+/// with all that a new one needs, is made with that id.
+async fn is_there(call: &Call, disk: Option<&model::Disk>, id: &str) -> Result<bool, Refused> {
+    if disk.is_some_and(|disk| disk.provisioned_size.is_none()) {
+        return Ok(true);
+    }
+    match call.engine().disk(&call.who, body_id(id, "disk")?).await {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.code == FaultCode::NotFound => Ok(false),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 /// `PUT /vms/{vm}/diskattachments/{disk}`

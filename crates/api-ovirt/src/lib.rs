@@ -22,6 +22,7 @@ mod disk;
 mod disk_snapshot;
 mod domain;
 mod event;
+mod external;
 mod fault;
 mod follow;
 mod gzip;

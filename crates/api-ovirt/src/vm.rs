@@ -7,17 +7,15 @@ use crate::{
     fault::Refused,
     follow::{Follow, Known, known},
     house,
-    list::{self, Key, Listing},
-    nic, ovf,
-    search::{Search, Searchable},
-    snapshot,
+    list::{self, Listing},
+    nic, ovf, search, snapshot,
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use stillpoint_engine::{
     Fault,
     command::{CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
     config::{SnapshotConfig, VmConfig},
-    view::{Filter, House, Page, VmView},
+    view::{Filter, House, Page, Paged, VmView},
 };
 use stillpoint_types::{VmId, VmStatus};
 use stillpoint_wire::{
@@ -29,18 +27,6 @@ use stillpoint_wire::{
 const ACTION_WAIT: Duration = Duration::from_secs(30);
 /// How long it waits when the client sent `<async>false</async>`.
 const ACTION_WAIT_LONG: Duration = Duration::from_secs(600);
-
-const FIELDS: &[&str] = &[
-    "name",
-    "id",
-    "description",
-    "comment",
-    "status",
-    "type",
-    "os",
-    "cluster",
-    "datacenter",
-];
 
 /// What can be followed from a VM.
 pub(crate) static FOLLOW: &[Known] = &[
@@ -72,81 +58,35 @@ pub(crate) const EMPTY: &[&str] = &[
     "watchdogs",
 ];
 
-/// A VM beside the surroundings, for searches that name them.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    view: VmView,
-    house: Arc<House>,
-}
-
-impl Searchable for Found {
-    fn field(&self, name: &str) -> Option<String> {
-        let config = &self.view.config;
-        Some(match name {
-            "name" => config.name.clone(),
-            "id" => self.view.id.to_string(),
-            "description" => config.description.clone(),
-            "comment" => config.comment.clone(),
-            "status" => self.view.status.to_string(),
-            "type" => config.vm_type.clone(),
-            "os" => config.os_type.clone(),
-            "cluster" => self.house.cluster.1.clone(),
-            "datacenter" => self.house.data_center.1.clone(),
-            _ => return None,
-        })
-    }
-}
-
 struct Vms {
     filter: Filter,
-    house: Arc<House>,
+    house: House,
     follow: Follow,
 }
 
 impl Listing for Vms {
-    type View = Found;
+    type View = VmView;
     type Item = model::Vm;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<Found>, Fault> {
-        let views = call.engine().vms(&call.who, &self.filter, &page).await?;
-        let house = &self.house;
-        Ok(views
-            .into_iter()
-            .map(|view| Found {
-                view,
-                house: Arc::clone(house),
-            })
-            .collect())
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<VmView>, Fault> {
+        call.engine().vms(&call.who, &self.filter, &page).await
     }
 
-    fn key(found: &Found) -> Option<Key> {
-        Some((found.view.config.name.clone(), found.view.id.to_string()))
-    }
-
-    async fn show(&self, call: &Call, found: Found) -> Result<model::Vm, Refused> {
-        show(call, &self.house, &found.view, &self.follow).await
-    }
-}
-
-/// What the core can narrow a search down by itself.
-pub(crate) fn filter(search: &Search) -> Filter {
-    Filter {
-        name: search.only("name").map(str::to_owned),
-        id: search.exactly("id").map(str::to_owned),
-        case_sensitive: search.case_sensitive,
-        ..Filter::default()
+    async fn show(&self, call: &Call, view: VmView) -> Result<model::Vm, Refused> {
+        show(call, &self.house, &view, &self.follow).await
     }
 }
 
 /// `GET /vms`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+    let search = call.search(search::VMS)?;
+    let house = call.house().await?;
     let vms = Vms {
-        filter: filter(&search),
+        filter: search.filter(&house),
         follow: call.follow(FOLLOW)?,
-        house: Arc::new(call.house().await?),
+        house,
     };
-    list::answer(call, vms, search).await
+    list::answer(call, vms, &search).await
 }
 
 /// `GET /vms/{vm}`

@@ -164,6 +164,7 @@ impl Event {
             user: None,
             vm: None,
             disk: None,
+            client: None,
         };
         Self { row }
     }
@@ -187,6 +188,7 @@ impl Event {
     }
 
     pub(crate) fn write(self, tx: &Tx) -> Result<(), Fault> {
-        Ok(stillpoint_store::event::insert(tx, &self.row)?)
+        stillpoint_store::event::insert(tx, &self.row)?;
+        Ok(())
     }
 }
