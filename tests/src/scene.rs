@@ -159,6 +159,30 @@ impl Scene {
         only_id(&api.post(&format!("vms/{vm}/nics"), &body)?.expect(&[201])?)
     }
 
+    /// Adds a job of a client's with one step; returns both ids.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn client_job(api: &Api, description: &str) -> Result<(String, String)> {
+        let body = format!("<job><description>{description}</description></job>");
+        let job = only_id(&api.post("jobs", &body)?.expect(&[201])?)?;
+        let body = "<step><description>first</description><type>executing</type></step>";
+        let step = only_id(&api.post(&format!("jobs/{job}/steps"), body)?.expect(&[201])?)?;
+        Ok((job, step))
+    }
+
+    /// Writes an event as a client; returns its id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn client_event(api: &Api, origin: &str) -> Result<String> {
+        let body = format!(
+            "<event><origin>{origin}</origin><severity>normal</severity><custom_id>7</custom_id>\
+             <description>{origin} tells</description></event>"
+        );
+        only_id(&api.post("events", &body)?.expect(&[201])?)
+    }
+
     /// Begins to download a disk and gives it up; returns the transfer's id.
     ///
     /// # Errors

@@ -99,6 +99,14 @@ fn previewing_vm(scene: &Scene) -> Result<Target> {
     Ok((given, ACTION))
 }
 
+fn client_job(scene: &Scene, ended: bool, body: &'static str) -> Result<Target> {
+    let (job, step) = Scene::client_job(&scene.admin, &fresh())?;
+    if ended {
+        scene.admin.act(&format!("jobs/{job}/end"), "")?;
+    }
+    Ok((vec![("job", job), ("step", step)], body))
+}
+
 fn loose_disk(scene: &Scene, body: &'static str) -> Result<Target> {
     Ok((vec![("disk", Scene::disk(&scene.admin, &fresh())?)], body))
 }
@@ -184,6 +192,22 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
             Change(|scene, _| loose_disk(scene, "<disk><description>changed</description></disk>"))
         }
         ("DELETE", "disk/remove") => Change(|scene, _| loose_disk(scene, "")),
+
+        ("POST", "jobs/add") => Create("<job><description>NAME</description></job>"),
+        ("POST", "events/add") => Create(
+            "<event><origin>NAME</origin><severity>normal</severity><custom_id>1</custom_id>\
+             <description>NAME</description></event>",
+        ),
+        ("POST", "job/end") => Change(|scene, _| client_job(scene, false, "<action/>")),
+        ("POST", "job/clear") => Change(|scene, _| client_job(scene, true, "<action/>")),
+        ("POST", "steps/add") => Change(|scene, _| {
+            let body = "<step><description>more</description><type>executing</type></step>";
+            client_job(scene, false, body)
+        }),
+        ("POST", "step/end") => Change(|scene, _| client_job(scene, false, "<action/>")),
+        ("DELETE", "event/remove") => {
+            Change(|scene, _| Ok((vec![("event", Scene::client_event(&scene.admin, &fresh())?)], "")))
+        }
 
         ("GET", name) if shows_a_thing(name) => Thing,
         ("GET", name) if is_shared(name) => Shared,
@@ -400,8 +424,11 @@ impl Stage {
     /// All that can be seen of the projects. Waits until nothing is under way.
     fn world(&self) -> Result<String> {
         let admin = &self.scene.admin;
-        // A backup that is ready waits for its client, and nothing else.
+        // A backup that is ready waits for its client, and nothing else; so does a job that a client added.
         let waits = |job: &Xml| {
+            if job.text_at("external") == Some("true") {
+                return true;
+            }
             let step = |step: &Xml| {
                 step.text_at("description") == Some("Holding the disks for download")
                     && step.text_at("status") == Some("started")
@@ -552,7 +579,9 @@ fn expect_absent(stage: &Stage, route: &Route, path: &str, body: &str) -> Result
         }
         text
     };
-    let own = [stage.zebra.event.clone()];
+    // An event's id is its number.
+    let number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
+    let own: Vec<String> = path.split('/').filter(number).map(str::to_owned).collect();
     let (told, expected) = (hide(foreign.text(), path, &own), hide(unknown.text(), &nowhere, &ids));
     ensure!(
         told == expected,
@@ -653,7 +682,12 @@ fn expect_made_at_home(stage: &Stage, route: &Route, body: &'static str) -> Resu
         .context("a reader")?;
     fault(route, &refused)?;
     ensure!(before == stage.world()?, "a refused request made something");
-    let collection = if route.name == "vms/add" { "vms" } else { "disks" };
+    let collection = match route.name {
+        "vms/add" => "vms",
+        "jobs/add" => "jobs",
+        "events/add" => "events",
+        _ => "disks",
+    };
     for (maker, sees, does_not) in [
         (&scene.alice, &scene.bob, &scene.mallory),
         (&scene.admin, &scene.alice, &scene.mallory),

@@ -81,6 +81,26 @@ impl Running {
         Ok(told.collect())
     }
 
+    /// Backs the VM up with or without the demand for frozen file systems, which this guest cannot freeze; waits for what
+    /// becomes of it.
+    fn backup_asks_for(&self, require_consistency: &str, phase: &str) -> Result<()> {
+        let place = format!("vms/{}/backups", self.vm);
+        let body = format!("<backup><disks><disk id=\"{}\"/></disks></backup>", self.disks[0]);
+        let made = self
+            .api
+            .post(&format!("{place}?require_consistency={require_consistency}"), &body)?
+            .expect(&[201])?;
+        let path = format!("{place}/{}", made.xml()?.id()?);
+        self.api.wait_status(&path, "phase", phase, LONG)?;
+        if phase == "ready" {
+            self.api
+                .post(&format!("{path}/finalize"), "<action/>")?
+                .expect(&[200])?;
+            self.api.wait_status(&path, "phase", "succeeded", LONG)?;
+        }
+        Ok(())
+    }
+
     /// The images that a snapshot holds, in the guest's disk order.
     fn images(&self, snapshot: &str) -> Result<Vec<PathBuf>> {
         let list = self
@@ -133,6 +153,9 @@ fn without_an_agent_a_snapshot_is_quick_and_says_that_nothing_was_frozen() -> Re
     guest.goes_on()?;
     Checker::new().check(&guest.images(&snapshot)?)?;
     guest.api.delete_snapshot(&guest.vm, &snapshot)?;
+    guest.goes_on()?;
+    guest.backup_asks_for("false", "ready")?;
+    guest.backup_asks_for("true", "failed")?;
     guest.goes_on()?;
     guest.end()?;
     guest.daemon.scan_log(&[])

@@ -13,7 +13,7 @@ use stillpoint_engine::{
     config::AttachmentConfig,
     view::AttachmentView,
 };
-use stillpoint_types::{DiskId, DiskInterface, ImageId, VmId};
+use stillpoint_types::{DiskId, DiskInterface, FaultCode, ImageId, VmId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 /// How long a change waits for its job.
@@ -70,7 +70,11 @@ pub(crate) async fn put(
     disk: &model::Disk,
     fields: AttachFields,
 ) -> Result<Accepted<DiskId>, Refused> {
-    let Some(id) = disk.head.id.as_deref().filter(|_| disk::size_bytes(disk).is_none()) else {
+    let id = match disk.head.id.as_deref() {
+        Some(id) if is_there(call, disk, id).await? => Some(id),
+        _ => None,
+    };
+    let Some(id) = id else {
         let mut command = disk::creation(disk, domain::named(disk)?)?;
         command.attach = Some((vm, fields));
         return Ok(call.engine().create_disk(&call.who, call.origin(), command).await?);
@@ -91,6 +95,19 @@ pub(crate) async fn put(
         Some(job) if call.await_job(job, PLUG_WAIT).await? => Accepted { job: None, ..accepted },
         _ => accepted,
     })
+}
+
+/// Whether a disk that is named by id is one to attach: clients send the whole disk that they mean. One that is not there,
+/// with all that a new one needs, is made with that id.
+async fn is_there(call: &Call, disk: &model::Disk, id: &str) -> Result<bool, Refused> {
+    if disk::size_bytes(disk).is_none() {
+        return Ok(true);
+    }
+    match call.engine().disk(&call.who, body_id(id, "disk")?).await {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.code == FaultCode::NotFound => Ok(false),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 /// `PUT /vms/{vm}/diskattachments/{disk}`

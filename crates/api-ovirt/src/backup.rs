@@ -6,13 +6,13 @@ use crate::{
     disk,
     fault::Refused,
     follow::{Follow, Known, known},
-    list::{self, Key, Listing},
-    search::{Search, Searchable},
+    list::{self, Listing},
+    search::Search,
 };
 use stillpoint_engine::{
     Fault,
     command::{CreateBackup, FinalizeBackup},
-    view::{BackupDiskView, BackupView, Page},
+    view::{BackupDiskView, BackupView, Page, Paged},
 };
 use stillpoint_types::{BackupId, BackupKind, DiskId, VmId};
 use stillpoint_wire::{
@@ -22,12 +22,6 @@ use stillpoint_wire::{
 
 /// What can be followed from a backup.
 static FOLLOW: &[Known] = &[known("disks", disk::FOLLOW), known("vm", &[])];
-
-impl Searchable for BackupView {
-    fn field(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
 
 struct Backups {
     vm: VmId,
@@ -39,12 +33,8 @@ impl Listing for Backups {
     type View = BackupView;
     type Item = model::Backup;
 
-    async fn page(&self, call: &Call, _page: Page) -> Result<Vec<BackupView>, Fault> {
-        call.engine().backups(&call.who, self.vm).await
-    }
-
-    fn key(_view: &BackupView) -> Option<Key> {
-        None
+    async fn page(&self, call: &Call, _page: Page) -> Result<Paged<BackupView>, Fault> {
+        Ok(list::whole(call.engine().backups(&call.who, self.vm).await?))
     }
 
     async fn show(&self, call: &Call, view: BackupView) -> Result<model::Backup, Refused> {
@@ -59,7 +49,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
         host: call.house().await?.host.0.clone(),
         follow: call.follow(FOLLOW)?,
     };
-    list::answer(call, backups, Search::default()).await
+    list::answer(call, backups, &Search::default()).await
 }
 
 /// `GET /vms/{vm}/backups/{backup}`
@@ -168,6 +158,12 @@ async fn show(call: &Call, host: &str, view: &BackupView, follow: &Follow) -> Re
     Ok(backup)
 }
 
+fn reference(base: &str, view: &BackupDiskView) -> model::Disk {
+    let id = view.disk.id.to_string();
+    let href = format!("{base}/disks/{id}");
+    model::Disk::of(id, href)
+}
+
 fn represent(call: &Call, host: &str, view: &BackupView) -> model::Backup {
     let base = call.base();
     let vm = format!("{base}/vms/{}", view.vm);
@@ -186,7 +182,8 @@ fn represent(call: &Call, host: &str, view: &BackupView) -> model::Backup {
         phase: Some(view.phase.to_string()),
         status: Some(view.phase.to_string()),
         to_checkpoint_id: view.to.map(|id| id.to_string()),
-        disks: None,
+        // Beside the link: the published examples show them in the answer.
+        disks: Some(view.disks.iter().map(|disk| reference(base, disk)).collect()),
         // Whoever backs up a VM that is down does not go through a host.
         host: (view.kind != BackupKind::Cold)
             .then(|| model::Host::reference(host, format!("{base}/hosts/{host}")))

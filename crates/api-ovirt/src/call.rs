@@ -11,7 +11,7 @@ use crate::{
     negotiate,
     param::Params,
     route::Route,
-    search::Search,
+    search::{Field, Search},
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -140,7 +140,7 @@ impl Call {
     }
 
     /// The search of a list.
-    pub(crate) fn search(&self, fields: &'static [&'static str]) -> Result<Search, Refused> {
+    pub(crate) fn search(&self, fields: &'static [Field]) -> Result<Search, Refused> {
         let case_sensitive = self.params().flag("case_sensitive").unwrap_or(false);
         Search::parse(self.params().text("search"), case_sensitive, fields)
     }

@@ -6,13 +6,13 @@ use crate::{
     disk,
     fault::Refused,
     follow::{Follow, Known, known},
-    list::{self, Key, Listing},
-    search::{Search, Searchable},
+    list::{self, Listing},
+    search::Search,
 };
 use stillpoint_engine::{
     Fault,
     command::DeleteCheckpoint,
-    view::{CheckpointView, Page},
+    view::{CheckpointView, Page, Paged},
 };
 use stillpoint_types::{CheckpointId, DiskId, VmId};
 use stillpoint_wire::{
@@ -23,12 +23,6 @@ use stillpoint_wire::{
 /// What can be followed from a checkpoint.
 static FOLLOW: &[Known] = &[known("disks", disk::FOLLOW), known("vm", &[])];
 
-impl Searchable for CheckpointView {
-    fn field(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 struct Checkpoints {
     vm: VmId,
     follow: Follow,
@@ -38,12 +32,8 @@ impl Listing for Checkpoints {
     type View = CheckpointView;
     type Item = model::Checkpoint;
 
-    async fn page(&self, call: &Call, _page: Page) -> Result<Vec<CheckpointView>, Fault> {
-        call.engine().checkpoints(&call.who, self.vm).await
-    }
-
-    fn key(_view: &CheckpointView) -> Option<Key> {
-        None
+    async fn page(&self, call: &Call, _page: Page) -> Result<Paged<CheckpointView>, Fault> {
+        Ok(list::whole(call.engine().checkpoints(&call.who, self.vm).await?))
     }
 
     async fn show(&self, call: &Call, view: CheckpointView) -> Result<model::Checkpoint, Refused> {
@@ -57,7 +47,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
         vm: call.id(0)?,
         follow: call.follow(FOLLOW)?,
     };
-    list::answer(call, checkpoints, Search::default()).await
+    list::answer(call, checkpoints, &Search::default()).await
 }
 
 /// `GET /vms/{vm}/checkpoints/{checkpoint}`

@@ -17,7 +17,8 @@ pub(crate) fn correlation_id(headers: &HeaderMap, params: &Params) -> String {
         .unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
 }
 
-fn sanitised(text: &str) -> String {
+/// The part of a text that a correlation id may have.
+pub(crate) fn sanitised(text: &str) -> String {
     text.chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
         .take(LENGTH_MAX)

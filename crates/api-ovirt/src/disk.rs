@@ -7,23 +7,20 @@ use crate::{
     fault::Refused,
     follow::{Follow, Known, known},
     house,
-    list::{self, Key, Listing},
-    search::Searchable,
-    vm,
+    list::{self, Listing},
+    search,
 };
 use std::{str::FromStr, time::Duration};
 use stillpoint_engine::{
     Fault,
     command::{AdoptDisk, CreateDisk, DeleteDisk, DiskFields, DomainRef, UpdateDisk},
-    view::{DiskView, Filter, Page},
+    view::{DiskView, Filter, Page, Paged},
 };
 use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId, state::BadLabel};
 use stillpoint_wire::model::{self, Header, Identified};
 
 /// How long a change waits for its job.
 const CHANGE_WAIT: Duration = Duration::from_secs(30);
-
-pub(crate) const FIELDS: &[&str] = &["name", "alias", "id", "description", "status"];
 
 /// What can be followed from a disk.
 pub(crate) static FOLLOW: &[Known] = &[
@@ -36,18 +33,6 @@ pub(crate) static FOLLOW: &[Known] = &[
 /// Sub-collections of a disk that have nothing in them.
 pub(crate) const EMPTY: &[&str] = &["permissions", "statistics"];
 
-impl Searchable for DiskView {
-    fn field(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "name" | "alias" => self.alias.clone(),
-            "id" => self.id.to_string(),
-            "description" => self.description.clone(),
-            "status" => status(self).to_owned(),
-            _ => return None,
-        })
-    }
-}
-
 struct Disks {
     /// Only those of this storage domain.
     domain: Option<DomainId>,
@@ -59,15 +44,11 @@ impl Listing for Disks {
     type View = DiskView;
     type Item = model::Disk;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<DiskView>, Fault> {
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<DiskView>, Fault> {
         match self.domain {
-            Some(domain) => call.engine().domain_disks(&call.who, domain, &page).await,
+            Some(domain) => call.engine().domain_disks(&call.who, domain, &self.filter, &page).await,
             None => call.engine().disks(&call.who, &self.filter, &page).await,
         }
-    }
-
-    fn key(view: &DiskView) -> Option<Key> {
-        Some((view.alias.clone(), view.id.to_string()))
     }
 
     async fn show(&self, call: &Call, view: DiskView) -> Result<model::Disk, Refused> {
@@ -77,26 +58,22 @@ impl Listing for Disks {
 
 /// `GET /disks`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
-    let mut filter = vm::filter(&search);
-    filter.name = filter.name.or_else(|| search.only("alias").map(str::to_owned));
-    let disks = Disks {
-        domain: None,
-        filter,
-        follow: call.follow(FOLLOW)?,
-    };
-    list::answer(call, disks, search).await
+    list_in(call, None).await
 }
 
 /// `GET /storagedomains/{domain}/disks`
 pub(crate) async fn list_of_domain(call: Call, domain: DomainId) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+    list_in(call, Some(domain)).await
+}
+
+async fn list_in(call: Call, domain: Option<DomainId>) -> Result<Answer, Refused> {
+    let search = call.search(search::DISKS)?;
     let disks = Disks {
-        domain: Some(domain),
-        filter: Filter::default(),
+        domain,
+        filter: search.filter(&call.house().await?),
         follow: call.follow(FOLLOW)?,
     };
-    list::answer(call, disks, search).await
+    list::answer(call, disks, &search).await
 }
 
 /// `GET /disks/{disk}`

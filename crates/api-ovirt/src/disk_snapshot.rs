@@ -5,21 +5,15 @@ use crate::{
     call::Call,
     disk, domain,
     fault::Refused,
-    list::{self, Key, Listing},
-    search::{Search, Searchable},
+    list::{self, Listing},
+    search::{PAGE_ITEMS, Search},
 };
 use stillpoint_engine::{
     Fault,
-    view::{DiskSnapshotView, Page},
+    view::{DiskSnapshotView, Page, Paged},
 };
 use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId};
 use stillpoint_wire::model::{self, Header, Identified};
-
-impl Searchable for DiskSnapshotView {
-    fn field(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
 
 struct OfDomain {
     domain: DomainId,
@@ -30,14 +24,12 @@ impl Listing for OfDomain {
     type View = DiskSnapshotView;
     type Item = model::DiskSnapshot;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<DiskSnapshotView>, Fault> {
-        call.engine()
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<DiskSnapshotView>, Fault> {
+        let views = call
+            .engine()
             .domain_disk_snapshots(&call.who, self.domain, self.include_active, &page)
-            .await
-    }
-
-    fn key(view: &DiskSnapshotView) -> Option<Key> {
-        Some((view.image.to_string(), view.image.to_string()))
+            .await?;
+        Ok(list::by_id(views, page.limit, |view| view.image.to_string()))
     }
 
     async fn show(&self, call: &Call, view: DiskSnapshotView) -> Result<model::DiskSnapshot, Refused> {
@@ -74,30 +66,30 @@ pub(crate) async fn list_of_domain(call: Call) -> Result<Answer, Refused> {
         domain: call.id(0)?,
         include_active: include_active(&call),
     };
-    list::answer(call, listing, Search::default()).await
+    list::answer(call, listing, &Search::default()).await
 }
 
 /// `GET /storagedomains/{domain}/disksnapshots/{image}`
 pub(crate) async fn get_of_domain(call: Call) -> Result<Answer, Refused> {
     let (domain, image): (DomainId, ImageId) = (call.id(0)?, call.id(1)?);
+    let listing = OfDomain {
+        domain,
+        include_active: true,
+    };
     let mut page = Page {
-        after: None,
-        limit: 100,
+        limit: PAGE_ITEMS,
+        ..Page::default()
     };
     loop {
-        let views = call
-            .engine()
-            .domain_disk_snapshots(&call.who, domain, true, &page)
-            .await?;
-        if let Some(view) = views.iter().find(|view| view.image == image) {
+        let views = listing.page(&call, page.clone()).await?;
+        if let Some(view) = views.items.iter().find(|view| view.image == image) {
             let place = format!("{}/storagedomains/{domain}", call.base());
             return Ok(call.ok(&represent(call.base(), &place, view)));
         }
-        let after = views.last().and_then(OfDomain::key);
-        if after.is_none() || after == page.after {
+        if views.next.is_none() {
             return Err(Refused::not_found(&image.to_string()));
         }
-        page.after = after;
+        page.after = views.next;
     }
 }
 

@@ -3,20 +3,47 @@
 use crate::{
     answer::Answer,
     call::{Call, body_id},
-    disk,
+    disk, disk_snapshot,
     fault::Refused,
     follow::{Follow, Known, known},
-    house,
+    house::{self, Around},
+    search::{self, Field},
 };
 use stillpoint_engine::{
     command::DomainRef,
-    view::{DomainView, House, UnregisteredView},
+    view::{DomainView, Filter, House, Page, UnregisteredView},
 };
 use stillpoint_types::{DiskId, DomainId};
 use stillpoint_wire::model::{self, Header, Identified};
 
 /// What can be followed from a storage domain.
-pub(crate) static FOLLOW: &[Known] = &[known("datacenters", &[])];
+pub(crate) static FOLLOW: &[Known] = &[
+    known("datacenters", &[]),
+    known("disks", &[]),
+    known("disksnapshots", &[]),
+];
+
+/// Most disks, or images, that are inlined into a storage domain: a list that is held whole.
+const INLINE_MAX: usize = 1000;
+
+/// What storage domains can be searched by; sizes are bytes.
+static FIELDS: &[Field] = &[
+    search::own(&["name", "storage.name"]).free(),
+    search::own(&["id"]),
+    search::own(&["description"]).free(),
+    search::own(&["comment"]).free(),
+    search::own(&["status"]),
+    search::own(&["external_status"]),
+    search::own(&["type"]),
+    search::own(&["backup"]).flag(),
+    search::own(&["free_size"]).number(),
+    search::own(&["used_size"]).number(),
+    search::own(&["total_size"]).number(),
+    search::own(&["committed"]).number(),
+    search::own(&["datacenter", "datacenter.name", "datacenters.name"]),
+    search::own(&["cluster", "cluster.name", "clusters.name"]),
+    search::own(&["host", "host.name", "hosts.name"]),
+];
 
 /// Sub-collections of a storage domain that have nothing in them.
 pub(crate) const EMPTY: &[&str] = &["permissions", "templates", "vms"];
@@ -25,14 +52,66 @@ pub(crate) const EMPTY: &[&str] = &["permissions", "templates", "vms"];
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
     let follow = call.follow(FOLLOW)?;
     let shown = all(&call, &follow).await?;
-    house::few(&call, shown)
+    let house = call.house().await?;
+    let around = Around::of(&call, &house).await?;
+    house::few_by(&call, FIELDS, shown, |domain, name| {
+        let bytes = match name {
+            "free_size" => domain.available,
+            "used_size" => domain.used,
+            "committed" => domain.committed,
+            "total_size" => domain
+                .available
+                .zip(domain.used)
+                .map(|(free, used)| free.saturating_add(used)),
+            "status" => return vec!["active".into()],
+            "external_status" => return vec!["ok".into()],
+            "type" => return vec!["data".into()],
+            "backup" => return vec!["0".into()],
+            _ => return around.field(&domain.head, name),
+        };
+        bytes.map(|bytes| bytes.to_string()).into_iter().collect()
+    })
 }
 
 /// `GET /storagedomains/{domain}`
 pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     let follow = call.follow(FOLLOW)?;
     let view = call.engine().domain(&call.who, call.id(0)?).await?;
-    Ok(call.ok(&show(call.base(), &call.house().await?, &view, &follow)))
+    let mut shown = show(call.base(), &call.house().await?, &view, &follow);
+    inline(&call, view.id, &mut shown, &follow).await?;
+    Ok(call.ok(&shown))
+}
+
+/// Puts what shall be inlined and is many into a storage domain.
+async fn inline(call: &Call, id: DomainId, domain: &mut model::StorageDomain, follow: &Follow) -> Result<(), Refused> {
+    let page = Page {
+        limit: INLINE_MAX,
+        ..Page::default()
+    };
+    let too_many = |what: &str| {
+        Refused::bad_parameter(format!(
+            "follow: more than {INLINE_MAX} {what} are not inlined: list them by their link"
+        ))
+    };
+    let base = call.base();
+    if follow.below("disks").is_some() {
+        let filter = Filter::default();
+        let found = call.engine().domain_disks(&call.who, id, &filter, &page).await?;
+        if found.next.is_some() {
+            return Err(too_many("disks"));
+        }
+        domain.disks = Some(found.items.iter().map(|view| disk::represent(base, view)).collect());
+    }
+    if follow.below("disksnapshots").is_some() {
+        let found = call.engine().domain_disk_snapshots(&call.who, id, false, &page).await?;
+        if found.len() == INLINE_MAX {
+            return Err(too_many("images"));
+        }
+        let place = format!("{base}/storagedomains/{id}");
+        let shown = found.iter().map(|view| disk_snapshot::represent(base, &place, view));
+        domain.disk_snapshots = Some(shown.collect());
+    }
+    Ok(())
 }
 
 /// `GET /storagedomains/{domain}/disks`
@@ -84,6 +163,7 @@ pub(crate) async fn profiles(call: Call) -> Result<Answer, Refused> {
         &call,
         domains.iter().map(|view| profile_of(call.base(), view)).collect(),
     )
+    .await
 }
 
 /// `GET /diskprofiles/{profile}`
@@ -96,10 +176,13 @@ pub(crate) async fn profile(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn all(call: &Call, follow: &Follow) -> Result<Vec<model::StorageDomain>, Refused> {
     let house = call.house().await?;
     let views = call.engine().domains(&call.who).await?;
-    Ok(views
-        .iter()
-        .map(|view| show(call.base(), &house, view, follow))
-        .collect())
+    let mut shown = Vec::with_capacity(views.len());
+    for view in &views {
+        let mut domain = show(call.base(), &house, view, follow);
+        inline(call, view.id, &mut domain, follow).await?;
+        shown.push(domain);
+    }
+    Ok(shown)
 }
 
 /// The storage domain that a disk in a body names, by id or by name.

@@ -5,9 +5,8 @@ use crate::{
     call::Call,
     fault::Refused,
     follow::{Follow, Known, known},
-    list::{self, Key, Listing},
-    search::Searchable,
-    user, vm,
+    list::{self, Listing},
+    search, user, vm,
 };
 use std::{
     collections::HashMap,
@@ -15,7 +14,7 @@ use std::{
 };
 use stillpoint_engine::{
     Fault,
-    view::{EventView, Filter, Page, VmView},
+    view::{EventView, Filter, Find, Op, Page, Paged, Value, VmView},
 };
 use stillpoint_types::{FaultCode, VmId};
 use stillpoint_wire::{
@@ -28,23 +27,6 @@ const SEEN_MAX: usize = 256;
 
 static FOLLOW: &[Known] = &[known("vm", &[]), known("user", &[])];
 
-const FIELDS: &[&str] = &["correlation_id", "id", "message", "severity", "type"];
-
-impl Searchable for EventView {
-    fn field(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "correlation_id" => return self.correlation_id.clone(),
-            "id" => self.index.to_string(),
-            "message" => self.text.clone(),
-            "severity" => self.severity.to_string(),
-            "type" => self.code.to_string(),
-            _ => return None,
-        })
-    }
-
-    const TEXTS: &'static [&'static str] = &["message"];
-}
-
 struct Events {
     filter: Filter,
     follow: Follow,
@@ -54,7 +36,7 @@ struct Events {
 /// The VMs of events already shown, as they are now; `None`: gone. Events outlive the things that they tell of, and a
 /// reference to what is gone must lead nowhere.
 #[derive(Debug, Default)]
-struct Seen(Mutex<HashMap<VmId, Option<VmView>>>);
+pub(crate) struct Seen(Mutex<HashMap<VmId, Option<VmView>>>);
 
 impl Seen {
     async fn vm(&self, call: &Call, id: VmId) -> Result<Option<VmView>, Refused> {
@@ -83,12 +65,8 @@ impl Listing for Events {
     type View = EventView;
     type Item = model::Event;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<EventView>, Fault> {
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<EventView>, Fault> {
         call.engine().events(&call.who, &self.filter, &page).await
-    }
-
-    fn key(view: &EventView) -> Option<Key> {
-        Some((view.index.to_string(), view.index.to_string()))
     }
 
     async fn show(&self, call: &Call, view: EventView) -> Result<model::Event, Refused> {
@@ -98,17 +76,23 @@ impl Listing for Events {
 
 /// `GET /events`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+    let search = call.search(search::EVENTS)?;
+    let mut filter = search.filter(&call.house().await?);
+    if let Some(from) = call.params().number("from").filter(|from| *from > 0) {
+        let later = Find::Is {
+            field: "id",
+            op: Op::Greater,
+            value: Value::Number(from),
+            case_sensitive: true,
+        };
+        filter.find = Find::All(vec![later, filter.find]);
+    }
     let events = Events {
-        filter: Filter {
-            correlation_id: search.exactly("correlation_id").map(str::to_owned),
-            from_index: call.params().number("from").filter(|from| *from > 0),
-            ..Filter::default()
-        },
+        filter,
         follow: call.follow(FOLLOW)?,
         seen: Seen::default(),
     };
-    list::answer(call, events, search).await
+    list::answer(call, events, &search).await
 }
 
 /// `GET /events/{event}`
@@ -118,7 +102,8 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     Ok(call.ok(&show(&call, &view, &follow, &Seen::default()).await?))
 }
 
-async fn show(call: &Call, view: &EventView, follow: &Follow, seen: &Seen) -> Result<model::Event, Refused> {
+/// An event, with what shall be inlined.
+pub(crate) async fn show(call: &Call, view: &EventView, follow: &Follow, seen: &Seen) -> Result<model::Event, Refused> {
     let base = call.base();
     let mut head = Header::new(view.index.to_string(), format!("{base}/events/{}", view.index));
     head.description = Some(view.text.clone());
@@ -139,10 +124,10 @@ async fn show(call: &Call, view: &EventView, follow: &Follow, seen: &Seen) -> Re
         head,
         code: i32::try_from(view.code).ok(),
         correlation_id: view.correlation_id.clone(),
-        custom_id: Some(-1),
+        custom_id: Some(view.client.as_ref().map_or(-1, |(_, number)| *number)),
         flood_rate: Some(0),
         index: Some(view.index),
-        origin: Some("oVirt".into()),
+        origin: Some(view.client.as_ref().map_or("oVirt", |(origin, _)| origin).to_owned()),
         severity: Some(view.severity.to_string()),
         time: Some(Date(view.at)),
         user,

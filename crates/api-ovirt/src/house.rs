@@ -8,10 +8,10 @@ use crate::{
     domain,
     fault::Refused,
     follow::{Follow, Known, known},
-    search::Searchable,
+    search::{self, Field, Searchable},
 };
 use http::StatusCode;
-use stillpoint_engine::view::House;
+use stillpoint_engine::view::{House, Page};
 use stillpoint_wire::{
     Encoding, Wire,
     model::{self, Header, Identified},
@@ -22,7 +22,32 @@ pub(crate) const ZERO: &str = "00000000-0000-0000-0000-000000000000";
 /// The compatibility level that this dialect follows.
 const LEVEL: (i32, i32) = (4, 7);
 
-const FIELDS: &[&str] = &["name", "id", "description", "comment", "status"];
+/// What any of these things can be searched by.
+static FIELDS: &[Field] = &[
+    search::own(&["name"]).free(),
+    search::own(&["id"]),
+    search::own(&["description"]).free(),
+    search::own(&["comment"]).free(),
+    search::own(&["status"]),
+    search::own(&["datacenter", "datacenter.name", "datacenters.name"]),
+    search::own(&["cluster", "cluster.name", "clusters.name"]),
+    search::own(&["storage.name", "storage", "storages.name"]),
+    search::own(&["host", "host.name", "hosts.name"]),
+];
+
+/// Hosts also by these.
+static HOST_FIELDS: &[Field] = &[
+    search::own(&["name"]).free(),
+    search::own(&["id"]),
+    search::own(&["description"]).free(),
+    search::own(&["comment"]).free(),
+    search::own(&["status"]),
+    search::own(&["address"]),
+    search::own(&["hw_id"]),
+    search::own(&["datacenter", "datacenter.name", "datacenters.name"]),
+    search::own(&["cluster", "cluster.name", "clusters.name"]),
+    search::own(&["storage.name", "storage", "storages.name"]),
+];
 
 /// What can be followed from a cluster.
 pub(crate) static FOLLOW_CLUSTER: &[Known] = &[known("datacenter", &[]), known("networks", &[])];
@@ -48,29 +73,70 @@ const ROLES: &[(&str, &str, bool)] = &[
     ("reader", "Reading only", false),
 ];
 
-struct Shown<'a>(&'a Header);
+/// The names in which a thing of the surroundings can be found, besides its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Around<'a> {
+    house: &'a House,
+    domains: Vec<String>,
+}
 
-impl Searchable for Shown<'_> {
-    fn field(&self, name: &str) -> Option<String> {
-        match name {
-            "name" => self.0.name.clone(),
-            "id" => self.0.id.clone(),
-            "description" => self.0.description.clone(),
-            "comment" => self.0.comment.clone(),
+impl<'a> Around<'a> {
+    /// The surroundings as they are now.
+    pub(crate) async fn of(call: &Call, house: &'a House) -> Result<Self, Refused> {
+        let domains = call.engine().domains(&call.who).await?;
+        Ok(Self {
+            house,
+            domains: domains.into_iter().map(|domain| domain.name).collect(),
+        })
+    }
+
+    /// A field of a thing.
+    pub(crate) fn field(&self, head: &Header, name: &str) -> Vec<String> {
+        let known = match name {
+            "name" => head.name.clone(),
+            "id" => head.id.clone(),
+            "description" => head.description.clone(),
+            "comment" => head.comment.clone(),
             // Whatever of these exists is up.
             "status" => Some("up".into()),
+            "datacenter" => Some(self.house.data_center.1.clone()),
+            "cluster" => Some(self.house.cluster.1.clone()),
+            "host" => Some(self.house.host.1.clone()),
+            "storage.name" => return self.domains.clone(),
             _ => None,
-        }
+        };
+        known.into_iter().collect()
+    }
+}
+
+struct Shown<'a, T, F>(&'a T, &'a F);
+
+impl<T, F: Fn(&T, &str) -> Vec<String>> Searchable for Shown<'_, T, F> {
+    fn field(&self, name: &str) -> Vec<String> {
+        (self.1)(self.0, name)
     }
 }
 
 /// Answers with those of a few items that the search finds.
-pub(crate) fn few<T: Wire + Identified>(call: &Call, items: Vec<T>) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+pub(crate) async fn few<T: Wire + Identified>(call: &Call, items: Vec<T>) -> Result<Answer, Refused> {
+    let house = call.house().await?;
+    let around = Around::of(call, &house).await?;
+    few_by(call, FIELDS, items, |item: &T, name| around.field(item.head(), name))
+}
+
+/// The same with fields of its own.
+pub(crate) fn few_by<T: Wire>(
+    call: &Call,
+    fields: &'static [Field],
+    items: Vec<T>,
+    field: impl Fn(&T, &str) -> Vec<String>,
+) -> Result<Answer, Refused> {
+    let search = call.search(fields)?;
     let mut items: Vec<T> = items
         .into_iter()
-        .filter(|item| search.finds(&Shown(item.head())))
+        .filter(|item| search.finds(&Shown(item, &field)))
         .collect();
+    search.arrange(&mut items, &field);
     let (skip, take) = search.window(call.params().max(), items.len());
     items = items.into_iter().skip(skip).take(take).collect();
     Ok(call.items(&items))
@@ -122,7 +188,7 @@ fn only<T: Wire + Identified>(call: &Call, value: &T) -> Result<Answer, Refused>
 /// `GET /datacenters`
 pub(crate) async fn data_centers(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
-    few(&call, vec![data_center(call.base(), &house)])
+    few(&call, vec![data_center(call.base(), &house)]).await
 }
 
 /// `GET /datacenters/{id}`
@@ -136,14 +202,14 @@ pub(crate) async fn data_center_clusters(call: Call) -> Result<Answer, Refused> 
     let house = call.house().await?;
     only(&call, &data_center(call.base(), &house))?;
     let follow = call.follow(FOLLOW_CLUSTER)?;
-    few(&call, vec![cluster(call.base(), &house, &follow)])
+    few(&call, vec![cluster(call.base(), &house, &follow)]).await
 }
 
 /// `GET /datacenters/{id}/networks`
 pub(crate) async fn data_center_networks(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
     only(&call, &data_center(call.base(), &house))?;
-    few(&call, vec![network(call.base(), &house)])
+    few(&call, vec![network(call.base(), &house)]).await
 }
 
 /// `GET /datacenters/{id}/storagedomains`
@@ -151,14 +217,14 @@ pub(crate) async fn data_center_domains(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
     only(&call, &data_center(call.base(), &house))?;
     let domains = domain::all(&call, &call.follow(domain::FOLLOW)?).await?;
-    few(&call, domains)
+    few(&call, domains).await
 }
 
 /// `GET /clusters`
 pub(crate) async fn clusters(call: Call) -> Result<Answer, Refused> {
     let follow = call.follow(FOLLOW_CLUSTER)?;
     let house = call.house().await?;
-    few(&call, vec![cluster(call.base(), &house, &follow)])
+    few(&call, vec![cluster(call.base(), &house, &follow)]).await
 }
 
 /// `GET /clusters/{id}`
@@ -172,14 +238,24 @@ pub(crate) async fn get_cluster(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn cluster_networks(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
     only(&call, &cluster(call.base(), &house, &Follow::default()))?;
-    few(&call, vec![network(call.base(), &house)])
+    few(&call, vec![network(call.base(), &house)]).await
 }
 
 /// `GET /hosts`
 pub(crate) async fn hosts(call: Call) -> Result<Answer, Refused> {
     let follow = call.follow(FOLLOW_HOST)?;
     let house = call.house().await?;
-    few(&call, vec![host(call.base(), &house, &follow)])
+    let around = Around::of(&call, &house).await?;
+    few_by(
+        &call,
+        HOST_FIELDS,
+        vec![host(call.base(), &house, &follow)],
+        |host, name| match name {
+            "address" => host.address.clone().into_iter().collect(),
+            "hw_id" => vec![house.host.0.clone()],
+            _ => around.field(&host.head, name),
+        },
+    )
 }
 
 /// `GET /hosts/{id}`
@@ -192,7 +268,23 @@ pub(crate) async fn get_host(call: Call) -> Result<Answer, Refused> {
 /// `GET /templates`
 pub(crate) async fn templates(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
-    few(&call, vec![blank_template(call.base(), &house)])
+    let search = call.search(search::TEMPLATES)?;
+    let filter = search.filter(&house);
+    // What is asked of a template's VMs is asked of all VMs: all are made from this one.
+    let found = match search::settled(&filter.find) {
+        Some(found) => found,
+        None => {
+            let first = Page {
+                limit: 1,
+                ..Page::default()
+            };
+            !call.engine().vms(&call.who, &filter, &first).await?.items.is_empty()
+        }
+    };
+    let (skip, take) = search.window(call.params().max(), 1);
+    let shown = blank_template(call.base(), &house);
+    let shown: Vec<_> = found.then_some(shown).into_iter().skip(skip).take(take).collect();
+    Ok(call.items(&shown))
 }
 
 /// `GET /templates/{id}`
@@ -203,7 +295,7 @@ pub(crate) async fn get_template(call: Call) -> Result<Answer, Refused> {
 
 /// `GET /tags`
 pub(crate) async fn tags(call: Call) -> Result<Answer, Refused> {
-    few(&call, vec![root_tag(call.base())])
+    few(&call, vec![root_tag(call.base())]).await
 }
 
 /// `GET /tags/{id}`
@@ -214,7 +306,7 @@ pub(crate) async fn get_tag(call: Call) -> Result<Answer, Refused> {
 /// `GET /networks`
 pub(crate) async fn networks(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
-    few(&call, vec![network(call.base(), &house)])
+    few(&call, vec![network(call.base(), &house)]).await
 }
 
 /// `GET /networks/{id}`
@@ -226,7 +318,7 @@ pub(crate) async fn get_network(call: Call) -> Result<Answer, Refused> {
 /// `GET /vnicprofiles`
 pub(crate) async fn vnic_profiles(call: Call) -> Result<Answer, Refused> {
     let house = call.house().await?;
-    few(&call, vec![vnic_profile(call.base(), &house)])
+    few(&call, vec![vnic_profile(call.base(), &house)]).await
 }
 
 /// `GET /vnicprofiles/{id}`
@@ -237,7 +329,7 @@ pub(crate) async fn get_vnic_profile(call: Call) -> Result<Answer, Refused> {
 
 /// `GET /roles`
 pub(crate) async fn roles(call: Call) -> Result<Answer, Refused> {
-    few(&call, (0..ROLES.len()).map(|index| role(call.base(), index)).collect())
+    few(&call, (0..ROLES.len()).map(|index| role(call.base(), index)).collect()).await
 }
 
 /// `GET /roles/{id}`
@@ -248,7 +340,7 @@ pub(crate) async fn get_role(call: Call) -> Result<Answer, Refused> {
 
 /// `GET /operatingsystems`
 pub(crate) async fn operating_systems(call: Call) -> Result<Answer, Refused> {
-    few(&call, systems(call.base()))
+    few(&call, systems(call.base())).await
 }
 
 /// `GET /operatingsystems/{id}`
@@ -258,7 +350,7 @@ pub(crate) async fn get_operating_system(call: Call) -> Result<Answer, Refused> 
 
 /// `GET /clusterlevels`
 pub(crate) async fn cluster_levels(call: Call) -> Result<Answer, Refused> {
-    few(&call, vec![cluster_level(call.base())])
+    few(&call, vec![cluster_level(call.base())]).await
 }
 
 /// `GET /clusterlevels/{level}`
@@ -296,7 +388,8 @@ pub(crate) fn check_cluster(cluster: Option<&model::Cluster>, house: &House) -> 
     }
 }
 
-fn unknown(kind: &str, what: &str) -> Refused {
+/// 400 for a thing of the surroundings that is not there.
+pub(crate) fn unknown(kind: &str, what: &str) -> Refused {
     let shown: String = what.chars().take(64).collect();
     Refused::bad_parameter(format!("Entity not found: {kind} {shown}"))
 }

@@ -6,44 +6,45 @@ use crate::{
     call::{Call, body_id},
     disk::word,
     fault::Refused,
-    list::{self, Key, Listing},
-    search::Searchable,
+    list::{self, Listing},
+    search::{self, Field, Search, Searchable},
 };
 use stillpoint_engine::{
     Fault,
     command::{ControlTransfer, CreateTransfer, TransferAction, TransferOf},
-    view::{Page, TransferView},
+    view::{Page, Paged, TransferView},
 };
 use stillpoint_types::{TimeoutPolicy, TransferDirection, TransferId};
 use stillpoint_wire::model::{self, Header, Identified};
 
-const FIELDS: &[&str] = &["id", "phase"];
+/// Not a searchable collection in oVirt; nothing that a client asks for is passed over in silence.
+static FIELDS: &[Field] = &[search::own(&["id"]), search::own(&["phase"])];
 const ACTIONS: &[&str] = &["cancel", "extend", "finalize", "pause", "resume"];
 
 impl Searchable for TransferView {
-    fn field(&self, name: &str) -> Option<String> {
+    fn field(&self, name: &str) -> Vec<String> {
         match name {
-            "id" => Some(self.id.to_string()),
-            "phase" => Some(self.phase.to_string()),
-            _ => None,
+            "id" => vec![self.id.to_string()],
+            "phase" => vec![self.phase.to_string()],
+            _ => Vec::new(),
         }
     }
 }
 
 struct Transfers {
     host: String,
+    search: Search,
 }
 
 impl Listing for Transfers {
     type View = TransferView;
     type Item = model::ImageTransfer;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<TransferView>, Fault> {
-        call.engine().transfers(&call.who, &page).await
-    }
-
-    fn key(view: &TransferView) -> Option<Key> {
-        Some((view.id.to_string(), view.id.to_string()))
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<TransferView>, Fault> {
+        let views = call.engine().transfers(&call.who, &page).await?;
+        let mut page = list::by_id(views, page.limit, |view| view.id.to_string());
+        page.items.retain(|view| self.search.finds(view));
+        Ok(page)
     }
 
     async fn show(&self, call: &Call, view: TransferView) -> Result<model::ImageTransfer, Refused> {
@@ -54,9 +55,18 @@ impl Listing for Transfers {
 /// `GET /imagetransfers`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
     let search = call.search(FIELDS)?;
+    if search.page.is_some() {
+        return Err(Refused::bad_parameter(
+            "Image transfers are not listed in pages".to_owned(),
+        ));
+    }
     call.follow(&[])?;
     let host = call.house().await?.host.0;
-    list::answer(call, Transfers { host }, search).await
+    let transfers = Transfers {
+        host,
+        search: search.clone(),
+    };
+    list::answer(call, transfers, &search).await
 }
 
 /// `GET /imagetransfers/{transfer}`

@@ -5,13 +5,12 @@ use crate::{
     call::Call,
     fault::Refused,
     follow::{Follow, Known, known},
-    list::{self, Key, Listing},
-    search::Searchable,
-    user,
+    list::{self, Listing},
+    search, user,
 };
 use stillpoint_engine::{
     Fault,
-    view::{Filter, JobView, Page, RunStatus, StepView},
+    view::{Filter, JobView, Page, Paged, RunStatus, StepView},
 };
 use stillpoint_types::{FaultCode, JobId, StepId, StepState};
 use stillpoint_wire::{
@@ -19,23 +18,7 @@ use stillpoint_wire::{
     model::{self, Header, Identified},
 };
 
-const FIELDS: &[&str] = &["correlation_id", "id", "description", "status"];
-
 static FOLLOW: &[Known] = &[known("steps", &[]), known("owner", &[])];
-
-impl Searchable for JobView {
-    fn field(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "correlation_id" => self.correlation_id.clone(),
-            "id" => self.id.to_string(),
-            "description" => self.description.clone(),
-            "status" => run_status(self.status).to_owned(),
-            _ => return None,
-        })
-    }
-
-    const TEXTS: &'static [&'static str] = &["description", "correlation_id"];
-}
 
 struct Jobs {
     filter: Filter,
@@ -46,12 +29,8 @@ impl Listing for Jobs {
     type View = JobView;
     type Item = model::Job;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<JobView>, Fault> {
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<JobView>, Fault> {
         call.engine().jobs(&call.who, &self.filter, &page).await
-    }
-
-    fn key(view: &JobView) -> Option<Key> {
-        Some((view.id.to_string(), view.id.to_string()))
     }
 
     async fn show(&self, call: &Call, view: JobView) -> Result<model::Job, Refused> {
@@ -61,16 +40,12 @@ impl Listing for Jobs {
 
 /// `GET /jobs`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+    let search = call.search(search::JOBS)?;
     let jobs = Jobs {
-        filter: Filter {
-            id: search.exactly("id").map(str::to_owned),
-            correlation_id: search.exactly("correlation_id").map(str::to_owned),
-            ..Filter::default()
-        },
+        filter: search.filter(&call.house().await?),
         follow: call.follow(FOLLOW)?,
     };
-    list::answer(call, jobs, search).await
+    list::answer(call, jobs, &search).await
 }
 
 /// `GET /jobs/{job}`
@@ -139,17 +114,22 @@ fn run_status(status: RunStatus) -> &'static str {
     }
 }
 
-fn represent(call: &Call, view: &JobView) -> model::Job {
+/// What a job looks like.
+pub(crate) fn represent(call: &Call, view: &JobView) -> model::Job {
     let base = call.base();
     let mut head = Header::new(view.id.to_string(), format!("{base}/jobs/{}", view.id));
     head.description = Some(view.description.clone());
     head.comment = view.failure.clone();
     head.add_link("steps");
+    if view.external {
+        head.add_action("clear");
+        head.add_action("end");
+    }
     model::Job {
         head,
-        auto_cleared: Some(true),
+        auto_cleared: Some(view.auto_cleared),
         end_time: view.ended_at.map(Date),
-        external: Some(false),
+        external: Some(view.external),
         last_updated: Some(Date(view.updated_at)),
         start_time: Some(Date(view.started_at)),
         status: Some(run_status(view.status).into()),
@@ -158,14 +138,18 @@ fn represent(call: &Call, view: &JobView) -> model::Job {
     }
 }
 
-fn represent_step(base: &str, view: &StepView) -> model::Step {
+/// What a step looks like.
+pub(crate) fn represent_step(base: &str, view: &StepView) -> model::Step {
     let job = format!("{base}/jobs/{}", view.job);
     let mut head = Header::new(view.id.to_string(), format!("{job}/steps/{}", view.id));
     head.description = Some(view.description.clone());
+    if view.external {
+        head.add_action("end");
+    }
     model::Step {
         head,
         end_time: view.ended_at.map(Date),
-        external: Some(false),
+        external: Some(view.external),
         number: i32::try_from(view.number).ok(),
         progress: Some(i32::from(view.progress)),
         start_time: view.started_at.map(Date),
@@ -179,7 +163,7 @@ fn represent_step(base: &str, view: &StepView) -> model::Step {
             }
             .into(),
         ),
-        kind: Some("executing".into()),
+        kind: Some(view.kind.clone()),
         job: model::Job::reference(view.job.to_string(), job),
         ..model::Step::default()
     }

@@ -25,6 +25,7 @@ mod disk;
 mod disk_snapshot;
 mod domain;
 mod event;
+mod external;
 mod fault;
 mod follow;
 mod gzip;
@@ -50,6 +51,7 @@ mod snapshot;
 mod sso;
 #[cfg(test)]
 mod tests;
+mod together;
 #[cfg(test)]
 mod transfers;
 mod user;

@@ -1,8 +1,8 @@
 //! The whole surface of this dialect on one page.
 
 use crate::{
-    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, preview,
-    root,
+    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, external, house, image_transfer, job, nic, pki,
+    preview, root,
     route::{Access, Handler, Place, Route, Shape},
     snapshot, sso, user, vm, vm_action,
 };
@@ -153,11 +153,18 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(AnyUser GET "/diskprofiles/{profile}" "disk_profile/get" => domain::profile),
     // --- jobs, events, users
     api!(AnyUser GET "/jobs" "jobs/list" => job::list),
+    api!(AnyUser POST "/jobs" "jobs/add" => external::add_job),
     api!(Read GET "/jobs/{job}" "job/get" => job::get),
+    api!(Operate POST "/jobs/{job}/clear" "job/clear" => external::clear_job, Action),
+    api!(Operate POST "/jobs/{job}/end" "job/end" => external::end_job, Action),
     api!(Read GET "/jobs/{job}/steps" "steps/list" => job::steps),
+    api!(Operate POST "/jobs/{job}/steps" "steps/add" => external::add_step),
     api!(Read GET "/jobs/{job}/steps/{step}" "step/get" => job::step),
+    api!(Operate POST "/jobs/{job}/steps/{step}/end" "step/end" => external::end_step, Action),
     api!(AnyUser GET "/events" "events/list" => event::list),
+    api!(AnyUser POST "/events" "events/add" => external::add_event),
     api!(Read GET "/events/{event}" "event/get" => event::get),
+    api!(Operate DELETE "/events/{event}" "event/remove" => external::remove_event),
     api!(AnyUser GET "/users" "users/list" => user::list),
     api!(AnyUser GET "/users/{user}" "user/get" => user::get),
     // --- surroundings

@@ -6,9 +6,9 @@ use crate::{
     disk, domain,
     fault::Refused,
     follow::{Follow, Known, known},
-    list::{self, Key, Listing},
+    list::{self, Listing},
     nic, ovf,
-    search::{Search, Searchable},
+    search::Search,
     v3, vm,
 };
 use std::time::Duration;
@@ -16,7 +16,7 @@ use stillpoint_engine::{
     Fault,
     command::{CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SnapshotDisk},
     config::VmConfig,
-    view::{Page, SnapshotDiskView, SnapshotStatus, SnapshotView},
+    view::{Page, Paged, SnapshotDiskView, SnapshotStatus, SnapshotView},
 };
 use stillpoint_types::{DiskId, NicId, SnapshotId, SnapshotType, VmId};
 use stillpoint_wire::{
@@ -35,12 +35,6 @@ pub(crate) static FOLLOW: &[Known] = &[
     known("vm", &[]),
 ];
 
-impl Searchable for SnapshotView {
-    fn field(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 struct Snapshots {
     vm: VmId,
     follow: Follow,
@@ -50,12 +44,8 @@ impl Listing for Snapshots {
     type View = SnapshotView;
     type Item = model::Snapshot;
 
-    async fn page(&self, call: &Call, _page: Page) -> Result<Vec<SnapshotView>, Fault> {
-        call.engine().snapshots(&call.who, self.vm).await
-    }
-
-    fn key(_view: &SnapshotView) -> Option<Key> {
-        None
+    async fn page(&self, call: &Call, _page: Page) -> Result<Paged<SnapshotView>, Fault> {
+        Ok(list::whole(call.engine().snapshots(&call.who, self.vm).await?))
     }
 
     async fn show(&self, call: &Call, view: SnapshotView) -> Result<model::Snapshot, Refused> {
@@ -69,7 +59,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
         vm: call.id(0)?,
         follow: call.follow(FOLLOW)?,
     };
-    list::answer(call, snapshots, Search::default()).await
+    list::answer(call, snapshots, &Search::default()).await
 }
 
 /// `GET /vms/{vm}/snapshots/{snapshot}`

@@ -5,45 +5,45 @@ use crate::{
     call::Call,
     fault::Refused,
     login,
-    search::{Search, Searchable},
+    search::{self, Field, Searchable},
 };
 use stillpoint_auth::UserView;
 use stillpoint_types::UserId;
 use stillpoint_wire::model::{self, Header};
 
-const FIELDS: &[&str] = &["name", "usrname", "id"];
+static FIELDS: &[Field] = &[
+    search::own(&["name"]).free(),
+    search::own(&["usrname"]).free(),
+    search::own(&["id"]),
+];
 /// Users that are asked for at once.
 const PAGE_ITEMS: u32 = 100;
 
 impl Searchable for UserView {
-    fn field(&self, name: &str) -> Option<String> {
-        Some(match name {
-            "name" => self.name.clone(),
-            "usrname" => self.full_name.clone(),
-            "id" => self.id.to_string(),
-            _ => return None,
-        })
+    fn field(&self, name: &str) -> Vec<String> {
+        match name {
+            "name" => vec![self.name.clone()],
+            "usrname" => vec![self.full_name.clone()],
+            "id" => vec![self.id.to_string()],
+            _ => Vec::new(),
+        }
     }
-
-    const TEXTS: &'static [&'static str] = &["usrname"];
 }
 
 /// `GET /users`. Users are the few people who operate the installation: the list is made whole.
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
     call.follow(&[])?;
     let search = call.search(FIELDS)?;
-    let mut shown = Vec::new();
+    let mut found = Vec::new();
     each_page(&call, |page| {
-        let found = page.iter().filter(|view| search.finds(*view));
-        shown.extend(found.map(|view| represent(call.base(), view)));
+        found.extend(page.iter().filter(|view| search.finds(*view)).cloned());
     })
     .await?;
-    Ok(call.items(&paged(&call, &search, shown)))
-}
-
-fn paged(call: &Call, search: &Search, shown: Vec<model::User>) -> Vec<model::User> {
-    let (skip, take) = search.window(call.params().max(), shown.len());
-    shown.into_iter().skip(skip).take(take).collect()
+    search.arrange(&mut found, UserView::field);
+    let (skip, take) = search.window(call.params().max(), found.len());
+    let shown = found.iter().skip(skip).take(take);
+    let shown: Vec<_> = shown.map(|view| represent(call.base(), view)).collect();
+    Ok(call.items(&shown))
 }
 
 /// `GET /users/{user}`

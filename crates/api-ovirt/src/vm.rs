@@ -7,17 +7,18 @@ use crate::{
     fault::Refused,
     follow::{Follow, Known, known},
     house,
-    list::{self, Key, Listing},
+    list::{self, Listing},
     nic, ovf,
-    search::{Search, Searchable},
+    search::{self, PAGE_ITEMS},
     snapshot,
+    together::{self, Batch, PAGE_VMS},
 };
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::{
     Fault,
     command::{Accepted, AttachFields, CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
     config::{SnapshotConfig, VmConfig},
-    view::{Filter, House, Page, VmView},
+    view::{Filter, House, Page, Paged, VmView},
 };
 use stillpoint_types::{DiskId, FaultCode, VmId, VmStatus};
 use stillpoint_wire::{
@@ -31,18 +32,6 @@ const ACTION_WAIT: Duration = Duration::from_secs(30);
 const ACTION_WAIT_LONG: Duration = Duration::from_secs(600);
 /// How long the making of a VM from a document waits for the document's disks.
 const DISKS_WAIT: Duration = Duration::from_secs(30);
-
-const FIELDS: &[&str] = &[
-    "name",
-    "id",
-    "description",
-    "comment",
-    "status",
-    "type",
-    "os",
-    "cluster",
-    "datacenter",
-];
 
 /// What can be followed from a VM.
 pub(crate) static FOLLOW: &[Known] = &[
@@ -87,81 +76,45 @@ const ACTIONS: &[&str] = &[
     "undosnapshot",
 ];
 
-/// A VM beside the surroundings, for searches that name them.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    view: VmView,
-    house: Arc<House>,
-}
-
-impl Searchable for Found {
-    fn field(&self, name: &str) -> Option<String> {
-        let config = &self.view.config;
-        Some(match name {
-            "name" => config.name.clone(),
-            "id" => self.view.id.to_string(),
-            "description" => config.description.clone(),
-            "comment" => config.comment.clone(),
-            "status" => self.view.status.to_string(),
-            "type" => config.vm_type.clone(),
-            "os" => config.os_type.clone(),
-            "cluster" => self.house.cluster.1.clone(),
-            "datacenter" => self.house.data_center.1.clone(),
-            _ => return None,
-        })
-    }
-}
-
 struct Vms {
     filter: Filter,
-    house: Arc<House>,
+    house: House,
     follow: Follow,
 }
 
 impl Listing for Vms {
-    type View = Found;
+    type View = (VmView, Arc<Batch>);
     type Item = model::Vm;
 
-    async fn page(&self, call: &Call, page: Page) -> Result<Vec<Found>, Fault> {
-        let views = call.engine().vms(&call.who, &self.filter, &page).await?;
-        let house = &self.house;
-        Ok(views
-            .into_iter()
-            .map(|view| Found {
-                view,
-                house: Arc::clone(house),
-            })
-            .collect())
+    fn page_items(&self) -> usize {
+        if self.follow == Follow::default() {
+            PAGE_ITEMS
+        } else {
+            PAGE_VMS
+        }
     }
 
-    fn key(found: &Found) -> Option<Key> {
-        Some((found.view.config.name.clone(), found.view.id.to_string()))
+    async fn page(&self, call: &Call, page: Page) -> Result<Paged<Self::View>, Fault> {
+        let Paged { items, next } = call.engine().vms(&call.who, &self.filter, &page).await?;
+        let items = together::batches(call, items, &self.follow).await?;
+        Ok(Paged { items, next })
     }
 
-    async fn show(&self, call: &Call, found: Found) -> Result<model::Vm, Refused> {
-        show(call, &self.house, &found.view, &self.follow).await
-    }
-}
-
-/// What the core can narrow a search down by itself.
-pub(crate) fn filter(search: &Search) -> Filter {
-    Filter {
-        name: search.only("name").map(str::to_owned),
-        id: search.exactly("id").map(str::to_owned),
-        case_sensitive: search.case_sensitive,
-        ..Filter::default()
+    async fn show(&self, call: &Call, (view, batch): Self::View) -> Result<model::Vm, Refused> {
+        show(call, &self.house, &view, &self.follow, &batch).await
     }
 }
 
 /// `GET /vms`
 pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
-    let search = call.search(FIELDS)?;
+    let search = call.search(search::VMS)?;
+    let house = call.house().await?;
     let vms = Vms {
-        filter: filter(&search),
+        filter: search.filter(&house),
         follow: call.follow(FOLLOW)?,
-        house: Arc::new(call.house().await?),
+        house,
     };
-    list::answer(call, vms, search).await
+    list::answer(call, vms, &search).await
 }
 
 /// `GET /vms/{vm}`
@@ -169,7 +122,7 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
     let follow = call.follow(FOLLOW)?;
     let vm = call.id(0)?;
     let view = call.engine().vm(&call.who, vm).await?;
-    let shown = show(&call, &call.house().await?, &view, &follow).await?;
+    let shown = show(&call, &call.house().await?, &view, &follow, &Batch::one(vm)).await?;
     Ok(call.ok(&shown))
 }
 
@@ -391,23 +344,23 @@ fn count(value: Option<i32>, what: &str) -> Result<Option<u32>, Refused> {
 }
 
 /// A VM with what shall be inlined, and with its document if the full representation is wanted.
-async fn show(call: &Call, house: &House, view: &VmView, follow: &Follow) -> Result<model::Vm, Refused> {
+async fn show(call: &Call, house: &House, view: &VmView, follow: &Follow, batch: &Batch) -> Result<model::Vm, Refused> {
     let mut vm = represent(call.base(), house, view);
     if call.all_content() {
         vm.initialization = Some(ovf::initialization(document(call, house, view).await?));
     }
     if let Some(below) = follow.below("diskattachments") {
-        let views = call.engine().attachments(&call.who, view.id).await?;
+        let views = batch.attachments(call, view.id).await?;
         let mut shown = Vec::with_capacity(views.len());
-        for attachment in &views {
+        for attachment in views {
             shown.push(attachment::show(call, attachment, below).await?);
         }
         vm.disk_attachments = Some(shown);
     }
     if let Some(below) = follow.below("snapshots") {
-        let views = call.engine().snapshots(&call.who, view.id).await?;
+        let views = batch.snapshots(call, view.id).await?;
         let mut shown = Vec::with_capacity(views.len());
-        for snapshot in &views {
+        for snapshot in views {
             shown.push(snapshot::show(call, snapshot, below).await?);
         }
         vm.snapshots = Some(shown);

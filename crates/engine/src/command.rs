@@ -24,11 +24,12 @@
 //! | `CreateBackup` | `backup/create.rs` | VM, its disks; then as its kind says (`lock.rs`) | up, down |
 //! | `FinalizeBackup` | `backup/finalize.rs` | none of its own | - |
 //! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
+//! | `AddJob`, `EndJob`, `ClearJob`, `AddStep`, `EndStep`, `AddEvent`, `RemoveEvent` | `client.rs` | none | - |
 
 use serde::{Deserialize, Serialize};
 use stillpoint_types::{
-    BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId,
-    TimeoutPolicy, TransferDirection, TransferId, VmId,
+    BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, Severity, SnapshotId,
+    StepId, TimeoutPolicy, TransferDirection, TransferId, VmId,
 };
 
 /// Where a request came from, for the log, jobs and events.
@@ -485,4 +486,59 @@ pub struct DeleteCheckpoint {
     pub vm: VmId,
     /// The checkpoint.
     pub checkpoint: CheckpointId,
+}
+
+/// Adds a job that a client works on by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddJob {
+    /// What it does, at most 4000 characters.
+    pub description: String,
+    /// It goes by itself some time after its end.
+    pub auto_cleared: bool,
+}
+
+/// Ends a client's job, and those of its steps that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndJob {
+    /// The job.
+    pub job: JobId,
+    /// Well.
+    pub succeeded: bool,
+}
+
+/// Adds a step to a client's job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddStep {
+    /// The job.
+    pub job: JobId,
+    /// What it does, at most 4000 characters.
+    pub description: String,
+    /// oVirt's kind of step.
+    pub kind: String,
+}
+
+/// Ends a step of a client's job. One that fails fails the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndStep {
+    /// The job.
+    pub job: JobId,
+    /// The step.
+    pub step: StepId,
+    /// Well.
+    pub succeeded: bool,
+}
+
+/// Writes an event of a client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddEvent {
+    /// What the client calls itself, at most 255 characters.
+    pub origin: String,
+    /// Its own number for the event, used once.
+    pub custom_id: i32,
+    /// Severity.
+    pub severity: Severity,
+    /// Text, at most 4000 characters.
+    pub text: String,
+    /// The VM that it is about.
+    pub vm: Option<VmId>,
 }

@@ -193,6 +193,7 @@ impl Event {
             user: None,
             vm: None,
             disk: None,
+            client: None,
         };
         Self { row }
     }
@@ -216,6 +217,7 @@ impl Event {
     }
 
     pub(crate) fn write(self, tx: &Tx) -> Result<(), Fault> {
-        Ok(stillpoint_store::event::insert(tx, &self.row)?)
+        stillpoint_store::event::insert(tx, &self.row)?;
+        Ok(())
     }
 }

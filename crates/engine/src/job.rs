@@ -1,14 +1,17 @@
 //! Jobs, steps and events as clients see them.
 
 use crate::{
-    access,
+    access, client,
     engine::Inner,
     fault::Fault,
     journal::from_json,
-    view::{EventView, Filter, JobView, Page, RunStatus, StepView},
+    view::{EventView, Filter, JobView, Page, Paged, RunStatus, StepView},
 };
 use std::sync::Arc;
-use stillpoint_store::{event::EventRow, job::JobRow};
+use stillpoint_store::{
+    event::EventRow,
+    job::{CLIENT, JobRow},
+};
 use stillpoint_types::{Caller, JobId, JobState, Need};
 
 fn view(row: JobRow) -> JobView {
@@ -17,6 +20,7 @@ fn view(row: JobRow) -> JobView {
         .as_deref()
         .and_then(|text| from_json::<Fault>(text).ok())
         .map(|fault| fault.text);
+    let auto_cleared = row.kind != CLIENT || client::auto_cleared(&row);
     JobView {
         id: row.id,
         status: match row.state {
@@ -31,6 +35,8 @@ fn view(row: JobRow) -> JobView {
         ended_at: row.ended_at,
         updated_at: row.updated_at,
         failure,
+        external: row.kind == CLIENT,
+        auto_cleared,
     }
 }
 
@@ -39,20 +45,15 @@ pub(crate) async fn jobs(
     who: &Caller,
     filter: &Filter,
     page: &Page,
-) -> Result<Vec<JobView>, Fault> {
-    let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
-    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
-        let before = page.after.as_ref().map(|(_, id)| id.as_str());
-        let correlation = filter.correlation_id.as_deref();
-        Ok(stillpoint_store::job::page(
-            conn,
-            projects.as_deref(),
-            correlation,
-            before,
-            page.limit,
-        )?)
-    };
-    Ok(engine.store.read(read).await?.into_iter().map(view).collect())
+) -> Result<Paged<JobView>, Fault> {
+    let query = crate::vm::view::query(who, filter, page);
+    let read =
+        move |conn: &stillpoint_store::Conn| -> Result<_, Fault> { Ok(stillpoint_store::job::page(conn, &query)?) };
+    let found = engine.store.read(read).await?;
+    Ok(Paged {
+        items: found.rows.into_iter().map(view).collect(),
+        next: found.next,
+    })
 }
 
 async fn row(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<JobRow, Fault> {
@@ -76,6 +77,8 @@ pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Resul
         .read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::steps(conn, id)?) })
         .await?;
     let step = |row: stillpoint_store::job::StepRow| StepView {
+        kind: client::step_kind(&row),
+        external: row.name == CLIENT,
         id: row.id,
         job: row.job,
         description: row.description,
@@ -99,6 +102,7 @@ fn event_view(row: EventRow) -> EventView {
         user: row.user,
         vm: row.vm,
         disk: row.disk,
+        client: row.client,
     }
 }
 
@@ -107,26 +111,15 @@ pub(crate) async fn events(
     who: &Caller,
     filter: &Filter,
     page: &Page,
-) -> Result<Vec<EventView>, Fault> {
-    let (projects, filter, page) = (who.visible_projects(), filter.clone(), page.clone());
-    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> {
-        let before = page
-            .after
-            .as_ref()
-            .and_then(|(_, id)| id.parse().ok())
-            .unwrap_or(i64::MAX);
-        let from = filter.from_index.unwrap_or(0).max(0);
-        let correlation = filter.correlation_id.as_deref();
-        Ok(stillpoint_store::event::page(
-            conn,
-            projects.as_deref(),
-            correlation,
-            from,
-            before,
-            page.limit,
-        )?)
-    };
-    Ok(engine.store.read(read).await?.into_iter().map(event_view).collect())
+) -> Result<Paged<EventView>, Fault> {
+    let query = crate::vm::view::query(who, filter, page);
+    let read =
+        move |conn: &stillpoint_store::Conn| -> Result<_, Fault> { Ok(stillpoint_store::event::page(conn, &query)?) };
+    let found = engine.store.read(read).await?;
+    Ok(Paged {
+        items: found.rows.into_iter().map(event_view).collect(),
+        next: found.next,
+    })
 }
 
 pub(crate) async fn event(engine: &Arc<Inner>, who: &Caller, index: i64) -> Result<EventView, Fault> {

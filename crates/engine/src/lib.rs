@@ -7,6 +7,7 @@ mod access;
 mod at_rest;
 mod backup;
 mod checkpoint;
+mod client;
 pub mod command;
 pub mod config;
 mod disk;

@@ -27,6 +27,12 @@ pub(crate) const TRANSFERS_MAX: u64 = 64;
 pub(crate) const INACTIVITY_MAX_S: u64 = 30 * 24 * 3600;
 /// Characters of a backup's description (oVirt's limit).
 pub(crate) const BACKUP_TEXT_MAX: usize = 1024;
+/// Jobs that clients may have added in a project at a time, ended ones that wait to be cleared among them.
+pub(crate) const CLIENT_JOBS_MAX: u64 = 1000;
+/// Steps of such a job.
+pub(crate) const CLIENT_STEPS_MAX: u64 = 1000;
+/// Events of clients that are kept in a project; the oldest go first.
+pub(crate) const CLIENT_EVENTS_MAX: u32 = 10_000;
 /// Free bytes below which a backup is given up: what the guest writes meanwhile takes new space.
 pub(crate) const BACKUP_RESERVE_BYTES: u64 = RESERVE_BYTES / 2;
 /// Free bytes that a domain keeps for itself: below it nothing new is begun, so that guests can go on writing.

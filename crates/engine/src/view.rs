@@ -12,28 +12,45 @@ use stillpoint_types::{
     TimeoutPolicy, TransferDirection, TransferId, TransferPhase, UserId, VmId, VmStatus,
 };
 
-/// A page of a list: at most `limit` items after the key of the last item of the page before.
+pub use stillpoint_store::{Find, Op, Sort, Value};
+
+/// A page of a list: at most `limit` items after the place where the page before ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Key of the last item of the page before (`(name, id)` for named things, id otherwise), as the view's `key()` gave it.
+    /// Where the page before ended; see [`Paged::next`].
     pub after: Option<(String, String)>,
+    /// Items to pass over first.
+    pub skip: usize,
     /// Most items; 0 gives an empty page.
     pub limit: usize,
 }
 
-/// What a search of named things may ask; further fields come with the search language.
+/// A page as it was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// Its items.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<(String, String)>,
+}
+
+impl<T> Paged<T> {
+    /// The same page of something else.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Paged<U> {
+        Paged {
+            items: self.items.into_iter().map(f).collect(),
+            next: self.next,
+        }
+    }
+}
+
+/// Which items of a list, and in which order. Fields are words of the store's tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Glob over the name (`*` any run of characters).
-    pub name: Option<String>,
-    /// Exactly that id; text that is no id matches nothing.
-    pub id: Option<String>,
-    /// Compare names with case.
-    pub case_sensitive: bool,
-    /// Only jobs or events with this correlation id.
-    pub correlation_id: Option<String>,
-    /// Only events with an index above this one.
-    pub from_index: Option<i64>,
+    /// What must hold.
+    pub find: Find,
+    /// Another order than the list's own.
+    pub sort: Option<Sort>,
 }
 
 /// The job that holds an entity.
@@ -257,6 +274,10 @@ pub struct JobView {
     pub updated_at: Micros,
     /// Why it failed, as the client may read it.
     pub failure: Option<String>,
+    /// A client added it, and ends it.
+    pub external: bool,
+    /// It goes by itself some time after its end.
+    pub auto_cleared: bool,
 }
 
 /// A step of a job.
@@ -272,6 +293,10 @@ pub struct StepView {
     pub number: u32,
     /// State.
     pub state: StepState,
+    /// oVirt's kind of step.
+    pub kind: String,
+    /// A client added it, and ends it.
+    pub external: bool,
     /// Percent, 0 to 100.
     pub progress: u8,
     /// Begin.
@@ -301,6 +326,8 @@ pub struct EventView {
     pub vm: Option<(VmId, String)>,
     /// The disk concerned.
     pub disk: Option<(DiskId, String)>,
+    /// The client that wrote it, as it calls itself, with its own number; `None`: this daemon did.
+    pub client: Option<(String, i32)>,
 }
 
 /// An image transfer.

@@ -1,8 +1,9 @@
 //! Disks and storage domains.
 
 use crate::{
-    Conn, Query, Stored, Tx,
+    Conn, Query, Rows, Sort, Stored, Tx,
     column::{members, quantity, stored, text},
+    find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageId, Micros, ProjectId};
@@ -88,21 +89,48 @@ pub fn of_ids(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<DiskRow>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// A page in order of (alias, id).
-pub fn page(conn: &Conn, query: &Query, domain: Option<DomainId>) -> Stored<Vec<DiskRow>> {
-    let (mut wheres, mut values) = query.sql("disk.alias", "disk.id", "disk.project_id");
-    if let Some(domain) = domain {
-        values.push(rusqlite::types::Value::Text(domain.to_string()));
-        wheres.push_str(&format!(" AND disk.domain_id = ?{}", values.len()));
-    }
-    let text = format!(
-        "SELECT disk.* FROM disk WHERE {wheres} ORDER BY disk.alias, disk.id LIMIT {}",
-        query.limit
-    );
-    let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), disk_row)?
-        .collect::<Result<_, _>>()?)
+/// What can be asked of disks, and their order.
+const TABLE: Table = Table {
+    name: "disk",
+    id: "disk.id",
+    project: "disk.project_id",
+    order: Sort {
+        field: "alias",
+        descending: false,
+    },
+    columns: &[
+        find::text("alias", "disk.alias"),
+        find::text("id", "disk.id"),
+        find::text("description", "disk.description"),
+        // As the views derive it: a lock row first, then damage.
+        find::text(
+            "status",
+            "CASE WHEN EXISTS (SELECT 1 FROM entity_lock WHERE kind = 'disk' AND entity_id = disk.id) THEN 'locked'
+             WHEN disk.illegal IS NOT NULL THEN 'illegal' ELSE 'ok' END",
+        ),
+        find::number("size", "disk.size_bytes"),
+        find::number("created", "disk.created_at"),
+        find::text("domain_id", "disk.domain_id"),
+        find::related("domain", "storage_domain.name", DOMAIN),
+        find::related("vm", "vm.name", VMS),
+        find::related("vm_id", "vm.id", VMS),
+        find::related("vm_status", "vm.status", VMS),
+        find::number(
+            "vms",
+            "(SELECT count(*) FROM attachment WHERE attachment.disk_id = disk.id)",
+        ),
+        find::text(
+            "format",
+            "(SELECT image.format FROM image WHERE image.id = disk.image_id)",
+        ),
+    ],
+};
+const DOMAIN: &str = "SELECT 1 FROM storage_domain WHERE storage_domain.id = disk.domain_id AND {}";
+const VMS: &str = "SELECT 1 FROM attachment JOIN vm ON vm.id = vm_id WHERE attachment.disk_id = disk.id AND {}";
+
+/// A page, by alias where no order is asked for.
+pub fn page(conn: &Conn, query: &Query) -> Stored<Rows<DiskRow>> {
+    query.read(conn, &TABLE, disk_row)
 }
 
 /// Moves a disk to another active image.

@@ -1,8 +1,9 @@
 //! Events: what users read of what happened.
 
 use crate::{
-    Conn, Stored, Tx,
+    Conn, Query, Rows, Sort, Stored, Tx,
     column::{text, text_opt},
+    find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, Micros, ProjectId, Severity, UserId, VmId};
@@ -30,6 +31,8 @@ pub struct EventRow {
     pub vm: Option<(VmId, String)>,
     /// Which disk.
     pub disk: Option<(DiskId, String)>,
+    /// The client that wrote it, as it calls itself, with its own number; `None`: this daemon did.
+    pub client: Option<(String, i32)>,
 }
 
 fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
@@ -47,14 +50,18 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         user: named(text_opt(row, "user_id")?, row.get("user_name")?),
         vm: named(text_opt(row, "vm_id")?, row.get("vm_name")?),
         disk: named(text_opt(row, "disk_id")?, row.get("disk_alias")?),
+        client: row
+            .get::<_, Option<String>>("origin")?
+            .zip(row.get::<_, Option<i32>>("custom_id")?),
     })
 }
 
-/// Adds an event.
-pub fn insert(tx: &Tx, e: &EventRow) -> Stored<()> {
+/// Adds an event; its index. A client's number that it has used in that project is `StoreError::Duplicate`.
+pub fn insert(tx: &Tx, e: &EventRow) -> Stored<i64> {
     tx.sql().prepare_cached(
         "INSERT INTO event (code, severity, text, at, correlation_id, project_id, user_id, user_name, vm_id, vm_name,
-         disk_id, disk_alias) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         disk_id, disk_alias, origin, custom_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         e.code,
@@ -69,7 +76,28 @@ pub fn insert(tx: &Tx, e: &EventRow) -> Stored<()> {
         e.vm.as_ref().map(|(_, name)| name),
         e.disk.as_ref().map(|(id, _)| id.to_string()),
         e.disk.as_ref().map(|(_, alias)| alias),
+        e.client.as_ref().map(|(origin, _)| origin),
+        e.client.as_ref().map(|(_, number)| number),
     ])?;
+    Ok(tx.sql().last_insert_rowid())
+}
+
+/// Removes an event.
+pub fn delete(tx: &Tx, index: i64) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("DELETE FROM event WHERE idx = ?1")?
+        .execute([index])?;
+    Ok(())
+}
+
+/// Removes the oldest events that clients wrote in a project, so that `keep` remain.
+pub fn trim_clients(tx: &Tx, project: ProjectId, keep: u32) -> Stored<()> {
+    tx.sql()
+        .prepare_cached(
+            "DELETE FROM event WHERE idx IN (SELECT idx FROM event WHERE project_id = ?1 AND origin IS NOT NULL
+             ORDER BY idx DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![project.to_string(), keep])?;
     Ok(())
 }
 
@@ -91,27 +119,38 @@ pub fn last_codes(conn: &Conn, codes: [u32; 2]) -> Stored<Vec<(VmId, u32)>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A page of events, newest first, below the index `before`, above the index `from`.
-pub fn page(
-    conn: &Conn,
-    projects: Option<&[ProjectId]>,
-    correlation_id: Option<&str>,
-    from: i64,
-    before: i64,
-    limit: usize,
-) -> Stored<Vec<EventRow>> {
-    let mut wheres = format!("idx > {from} AND idx < {before}");
-    let mut values: Vec<String> = Vec::new();
-    only_projects(projects, "project_id", &mut wheres, &mut values);
-    if let Some(correlation_id) = correlation_id {
-        values.push(correlation_id.to_owned());
-        wheres.push_str(&format!(" AND correlation_id = ?{}", values.len()));
-    }
-    let text = format!("SELECT * FROM event WHERE {wheres} ORDER BY idx DESC LIMIT {limit}");
-    let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), event_row)?
-        .collect::<Result<_, _>>()?)
+/// What can be asked of events, and their order.
+const TABLE: Table = Table {
+    name: "event",
+    id: "event.idx",
+    project: "event.project_id",
+    order: Sort {
+        field: "id",
+        descending: true,
+    },
+    columns: &[
+        find::number("id", "event.idx"),
+        find::text("correlation_id", "event.correlation_id"),
+        find::text("message", "event.text"),
+        // Growing, so that "above normal" can be asked.
+        find::number(
+            "severity",
+            "CASE event.severity WHEN 'normal' THEN 0 WHEN 'warning' THEN 1 WHEN 'error' THEN 2 ELSE 3 END",
+        ),
+        find::number("type", "event.code"),
+        find::number("time", "event.at"),
+        find::text("user", "event.user_name"),
+        find::text("vm", "event.vm_name"),
+        find::text("vm_id", "event.vm_id"),
+        find::text("disk", "event.disk_alias"),
+        find::text("origin", "coalesce(event.origin, 'oVirt')"),
+        find::number("custom_id", "coalesce(event.custom_id, -1)"),
+    ],
+};
+
+/// A page of events, newest first where no order is asked for.
+pub fn page(conn: &Conn, query: &Query) -> Stored<Rows<EventRow>> {
+    query.read(conn, &TABLE, event_row)
 }
 
 /// Adds "only things of these projects" to a WHERE clause.

@@ -6,8 +6,9 @@
 //! expects: an illegal order of events changes no row and is an error.
 
 use crate::{
-    Conn, StoreError, Stored, Tx,
+    Conn, Query, Rows, Sort, StoreError, Stored, Tx,
     column::{listed, text, text_opt},
+    find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{JobId, JobState, LockMode, Micros, ProjectId, StepId, StepState, UserId, VmId};
@@ -176,11 +177,11 @@ pub fn steps(conn: &Conn, id: JobId) -> Stored<Vec<StepRow>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// Every job that has not ended, oldest first.
+/// Every job of ours that has not ended, oldest first.
 pub fn unfinished(conn: &Conn) -> Stored<Vec<JobRow>> {
-    let mut statement = conn
-        .sql()
-        .prepare_cached("SELECT * FROM job WHERE state IN ('queued', 'running', 'unwinding') ORDER BY id")?;
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT * FROM job WHERE state IN ('queued', 'running', 'unwinding') AND kind <> 'client' ORDER BY id",
+    )?;
     Ok(statement.query_map([], job_row)?.collect::<Result<_, _>>()?)
 }
 
@@ -192,30 +193,33 @@ pub fn stuck(conn: &Conn) -> Stored<Vec<JobRow>> {
     Ok(statement.query_map([], job_row)?.collect::<Result<_, _>>()?)
 }
 
-/// A page of jobs, newest first, beginning after (below) the id `before`.
-pub fn page(
-    conn: &Conn,
-    projects: Option<&[ProjectId]>,
-    correlation_id: Option<&str>,
-    before: Option<&str>,
-    limit: usize,
-) -> Stored<Vec<JobRow>> {
-    let mut wheres = "1 = 1".to_owned();
-    let mut values: Vec<String> = Vec::new();
-    crate::event::only_projects(projects, "project_id", &mut wheres, &mut values);
-    if let Some(correlation_id) = correlation_id {
-        values.push(correlation_id.to_owned());
-        wheres.push_str(&format!(" AND correlation_id = ?{}", values.len()));
-    }
-    if let Some(before) = before {
-        values.push(before.to_owned());
-        wheres.push_str(&format!(" AND id < ?{}", values.len()));
-    }
-    let text = format!("SELECT * FROM job WHERE {wheres} ORDER BY id DESC LIMIT {limit}");
-    let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), job_row)?
-        .collect::<Result<_, _>>()?)
+/// What can be asked of jobs, and their order: ids grow with time.
+const TABLE: Table = Table {
+    name: "job",
+    id: "job.id",
+    project: "job.project_id",
+    order: Sort {
+        field: "id",
+        descending: true,
+    },
+    columns: &[
+        find::text("id", "job.id"),
+        find::text("correlation_id", "job.correlation_id"),
+        find::text("description", "job.description"),
+        find::text(
+            "status",
+            "CASE job.state WHEN 'done' THEN 'finished' WHEN 'undone' THEN 'failed' WHEN 'stuck' THEN 'failed'
+             ELSE 'started' END",
+        ),
+        find::text("owner", "job.owner_name"),
+        find::number("started", "job.created_at"),
+        find::number("ended", "job.ended_at"),
+    ],
+};
+
+/// A page of jobs, newest first where no order is asked for.
+pub fn page(conn: &Conn, query: &Query) -> Stored<Rows<JobRow>> {
+    query.read(conn, &TABLE, job_row)
 }
 
 /// Moves a job from one state to another.
@@ -299,12 +303,59 @@ pub fn set_progress(tx: &Tx, id: JobId, seq: u32, percent: u8) -> Stored<()> {
 pub fn purge(tx: &Tx, done_before: Micros, failed_before: Micros, limit: usize) -> Stored<usize> {
     let sql = format!(
         "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended_at IS NOT NULL AND
-         ((state = 'done' AND ended_at < ?1) OR (state = 'undone' AND ended_at < ?2)) LIMIT {limit})"
+         ((state = 'done' AND ended_at < ?1) OR (state = 'undone' AND ended_at < ?2))
+         AND NOT (kind = 'client' AND params ->> '$.auto_cleared' = 0) LIMIT {limit})"
     );
     Ok(tx
         .sql()
         .prepare_cached(&sql)?
         .execute(params![done_before, failed_before])?)
+}
+
+// ------------------------------------------------------------------------------------------- jobs of clients
+
+/// The kind of a job that a client added: nothing here works on it.
+pub const CLIENT: &str = "client";
+
+/// How many jobs clients have added in a project that are still there.
+pub fn count_clients(conn: &Conn, project: ProjectId) -> Stored<u64> {
+    let sql = "SELECT count(*) AS count FROM job WHERE kind = 'client' AND project_id = ?1";
+    Ok(conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([project.to_string()], |row| crate::column::quantity(row, "count"))?)
+}
+
+/// Adds a step to a job.
+pub fn add_step(tx: &Tx, s: &StepRow) -> Stored<()> {
+    tx.sql()
+        .prepare_cached(
+            "INSERT INTO job_step (job_id, seq, id, name, args, description, pivot, state, started_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            s.job.to_string(),
+            s.seq,
+            s.id.to_string(),
+            s.name,
+            s.args,
+            s.description,
+            s.pivot,
+            s.state.label(),
+            s.started_at
+        ])?;
+    tx.sql()
+        .prepare_cached("UPDATE job SET updated_at = ?2 WHERE id = ?1")?
+        .execute(params![s.job.to_string(), s.started_at])?;
+    Ok(())
+}
+
+/// Removes a job with its steps.
+pub fn delete(tx: &Tx, id: JobId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("DELETE FROM job WHERE id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
 }
 
 // ------------------------------------------------------------------------------------------------ locks

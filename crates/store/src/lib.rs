@@ -22,6 +22,7 @@
 
 mod column;
 mod error;
+mod find;
 mod migrate;
 mod query;
 mod readers;
@@ -46,8 +47,9 @@ pub mod user;
 pub mod vm;
 
 pub use error::StoreError;
+pub use find::{Find, Op, Sort, Value};
 pub use migrate::known_version;
-pub use query::Query;
+pub use query::{Query, Rows};
 
 /// What every function over rows answers.
 pub type Stored<T> = Result<T, StoreError>;
@@ -368,6 +370,7 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     )
     .map_err(opening)?;
     sql.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    find::install(&sql).map_err(opening)?;
     migrate::apply(path, &mut sql)?;
     Ok(sql)
 }
@@ -380,5 +383,6 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     sql.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")
         .map_err(opening)?;
     sql.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    find::install(&sql).map_err(opening)?;
     Ok(sql)
 }

@@ -1,67 +1,115 @@
-//! What a page of a list asks: visibility, filter and keyset, as SQL that both databases accept.
+//! A page of a list: visibility, search, order and place, as SQL that both databases accept.
 
-use rusqlite::types::Value;
+use crate::{
+    Conn, Find, Stored,
+    find::{Sort, Table, push},
+};
+use rusqlite::{Row, types::Value};
 use stillpoint_types::ProjectId;
 
-/// A page of named things.
+/// What a page of a list asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     /// Only things of these projects; `None`: all.
     pub projects: Option<Vec<ProjectId>>,
-    /// Names, as globs in which `*` is any run of characters; any of them must match. Empty: all.
-    pub names: Vec<String>,
-    /// Ids; any of them must match. Empty: all.
-    pub ids: Vec<String>,
-    /// Compare names with case.
-    pub case_sensitive: bool,
-    /// Begin after this (name, id).
+    /// Which rows.
+    pub find: Find,
+    /// In which order; `None`: the noun's own.
+    pub sort: Option<Sort>,
+    /// Begin after this row, as [`Rows::next`] gave it.
     pub after: Option<(String, String)>,
+    /// Pass over that many rows first.
+    pub skip: usize,
     /// At most that many.
     pub limit: usize,
 }
 
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows<R> {
+    /// Its rows.
+    pub rows: Vec<R>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<(String, String)>,
+}
+
 impl Query {
-    /// The WHERE clause and its values.
-    pub(crate) fn sql(&self, name: &str, id: &str, project: &str) -> (String, Vec<Value>) {
-        let mut clauses = vec!["1 = 1".to_owned()];
+    /// Reads the page of a noun, in one statement.
+    pub(crate) fn read<R>(
+        &self,
+        conn: &Conn,
+        table: &Table,
+        row: impl Fn(&Row<'_>) -> rusqlite::Result<R>,
+    ) -> Stored<Rows<R>> {
+        let (text, values) = self.sql(table)?;
+        let mut statement = conn.sql().prepare_cached(&text)?;
+        let mut found = statement.query(rusqlite::params_from_iter(values))?;
+        let mut rows = Vec::new();
+        let mut last = None;
+        while let Some(line) = found.next()? {
+            let place: (Value, Value) = (line.get("place_order")?, line.get("place_id")?);
+            last = Some((shown(place.0), shown(place.1)));
+            rows.push(row(line)?);
+        }
+        let next = last.filter(|_| self.limit > 0 && rows.len() == self.limit);
+        Ok(Rows { rows, next })
+    }
+
+    fn sql(&self, table: &Table) -> Stored<(String, Vec<Value>)> {
         let mut values = Vec::new();
+        let mut clauses = Vec::new();
         if let Some(projects) = &self.projects {
-            let marks: Vec<_> = projects.iter().map(|p| push(&mut values, p.to_string())).collect();
-            clauses.push(format!("{project} IN ({})", marks.join(", ")));
+            let marks: Vec<_> = projects
+                .iter()
+                .map(|project| push(&mut values, Value::Text(project.to_string())))
+                .collect();
+            clauses.push(format!("{} IN ({})", table.project, marks.join(", ")));
         }
-        if !self.names.is_empty() || !self.ids.is_empty() {
-            let mut any: Vec<String> = Vec::new();
-            for glob in &self.names {
-                any.push(match (self.case_sensitive, glob.contains('*')) {
-                    (true, false) => format!("{name} = {}", push(&mut values, glob.clone())),
-                    // GLOB keeps the case; its other special characters are bracketed away.
-                    (true, true) => format!(
-                        "{name} GLOB {}",
-                        push(&mut values, glob.replace('[', "[[]").replace('?', "[?]"))
-                    ),
-                    (false, _) => format!(
-                        "{name} LIKE {} ESCAPE '\\'",
-                        push(&mut values, crate::column::like(glob))
-                    ),
-                });
-            }
-            for wanted in &self.ids {
-                any.push(format!("{id} = {}", push(&mut values, wanted.to_lowercase())));
-            }
-            clauses.push(format!("({})", any.join(" OR ")));
-        }
-        if let Some((after_name, after_id)) = &self.after {
-            let (n, i) = (
-                push(&mut values, after_name.clone()),
-                push(&mut values, after_id.clone()),
+        clauses.push(self.find.sql(table, &mut values)?);
+        let sort = self.sort.unwrap_or(table.order);
+        let column = table.column(sort.field)?;
+        let order = match (self.sort, column.number) {
+            // The noun's own order is by a column that is never empty, and has an index.
+            (None, _) => column.sql.to_owned(),
+            (Some(_), true) => format!("coalesce({}, 0)", column.sql),
+            (Some(_), false) => format!("coalesce({}, '')", column.sql),
+        };
+        let (direction, beyond) = if sort.descending { ("DESC", "<") } else { ("ASC", ">") };
+        if let Some((after, id)) = &self.after {
+            let (after, id) = (
+                push(&mut values, placed(after, column.number)),
+                push(&mut values, placed(id, table.column("id")?.number)),
             );
-            clauses.push(format!("({name}, {id}) > ({n}, {i})"));
+            clauses.push(format!("({order}, {}) {beyond} ({after}, {id})", table.id));
         }
-        (clauses.join(" AND "), values)
+        let text = format!(
+            "SELECT {name}.*, {order} AS place_order, {id} AS place_id FROM {name} WHERE {wheres}
+             ORDER BY {order} {direction}, {id} {direction} LIMIT {limit} OFFSET {skip}",
+            name = table.name,
+            id = table.id,
+            wheres = clauses.join(" AND "),
+            limit = self.limit,
+            skip = i64::try_from(self.skip).unwrap_or(i64::MAX),
+        );
+        Ok((text, values))
     }
 }
 
-fn push(values: &mut Vec<Value>, text: String) -> String {
-    values.push(Value::Text(text));
-    format!("?{}", values.len())
+/// A place as text, so that it can be carried about.
+fn shown(value: Value) -> String {
+    match value {
+        Value::Text(text) => text,
+        Value::Integer(number) => number.to_string(),
+        // No column that orders holds these.
+        Value::Null | Value::Real(_) | Value::Blob(_) => String::new(),
+    }
+}
+
+/// The same back again. Text that is no number comes from nobody but this room, and means the beginning.
+fn placed(text: &str, number: bool) -> Value {
+    if number {
+        Value::Integer(text.parse().unwrap_or_default())
+    } else {
+        Value::Text(text.to_owned())
+    }
 }

@@ -1,8 +1,9 @@
 //! VMs and their attachments.
 
 use crate::{
-    Conn, Stored, Tx,
+    Conn, Query, Rows, Sort, Stored, Tx,
     column::{members, quantity, text, text_opt},
+    find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DiskInterface, MemoryId, Micros, ProjectId, VmId, VmStatus};
@@ -108,17 +109,57 @@ pub fn with_process(conn: &Conn) -> Stored<Vec<VmRow>> {
     Ok(statement.query_map([], vm_row)?.collect::<Result<_, _>>()?)
 }
 
-/// A page in order of (name, id).
-pub fn page(conn: &Conn, query: &crate::Query) -> Stored<Vec<VmRow>> {
-    let (wheres, values) = query.sql("vm.name", "vm.id", "vm.project_id");
-    let text = format!(
-        "SELECT vm.* FROM vm WHERE {wheres} ORDER BY vm.name, vm.id LIMIT {}",
-        query.limit
-    );
-    let mut statement = conn.sql().prepare_cached(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), vm_row)?
-        .collect::<Result<_, _>>()?)
+/// What can be asked of VMs, and their order.
+const TABLE: Table = Table {
+    name: "vm",
+    id: "vm.id",
+    project: "vm.project_id",
+    order: Sort {
+        field: "name",
+        descending: false,
+    },
+    columns: &[
+        find::text("name", "vm.name"),
+        find::text("id", "vm.id"),
+        find::text("status", "vm.status"),
+        find::text("description", "vm.config ->> '$.description'"),
+        find::text("comment", "vm.config ->> '$.comment'"),
+        find::text("type", "vm.config ->> '$.vm_type'"),
+        find::text("os", "vm.config ->> '$.os_type'"),
+        find::number("memory", "CAST(vm.config ->> '$.memory_bytes' AS INTEGER)"),
+        find::number(
+            "guaranteed",
+            "CAST(vm.config ->> '$.memory_guaranteed_bytes' AS INTEGER)",
+        ),
+        find::number(
+            "cpus",
+            "CAST(vm.config ->> '$.sockets' * vm.config ->> '$.cores' * vm.config ->> '$.threads' AS INTEGER)",
+        ),
+        find::number("created", "vm.created_at"),
+        find::number("started", "vm.started_at"),
+        find::number(
+            "uptime",
+            "CASE WHEN vm.process IS NOT NULL THEN unixepoch() - vm.started_at / 1000000 END",
+        ),
+        find::number(
+            "illegal",
+            "EXISTS (SELECT 1 FROM attachment JOIN disk ON disk.id = disk_id
+             WHERE attachment.vm_id = vm.id AND disk.illegal IS NOT NULL)",
+        ),
+        find::related("disk", "disk.alias", DISKS),
+        find::related("disk_id", "disk.id", DISKS),
+        find::related("domain", "storage_domain.name", DOMAINS),
+        find::related("snapshot", "snapshot.description", SNAPSHOTS),
+    ],
+};
+const DISKS: &str = "SELECT 1 FROM attachment JOIN disk ON disk.id = disk_id WHERE attachment.vm_id = vm.id AND {}";
+const DOMAINS: &str = "SELECT 1 FROM attachment JOIN disk ON disk.id = disk_id
+     JOIN storage_domain ON storage_domain.id = disk.domain_id WHERE attachment.vm_id = vm.id AND {}";
+const SNAPSHOTS: &str = "SELECT 1 FROM snapshot WHERE snapshot.vm_id = vm.id AND {}";
+
+/// A page, by name where no order is asked for.
+pub fn page(conn: &Conn, query: &Query) -> Stored<Rows<VmRow>> {
+    query.read(conn, &TABLE, vm_row)
 }
 
 /// Writes name and configuration, and counts the change.

@@ -5,7 +5,7 @@ use crate::{
     engine::Inner,
     fault::Fault,
     lock::{self, Entity, Holders},
-    view::{AttachmentView, DiskSnapshotView, DiskView, DomainView, Filter, Page},
+    view::{AttachmentView, DiskSnapshotView, DiskView, DomainView, Filter, Find, Op, Page, Paged, Value},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -105,20 +105,40 @@ pub(crate) async fn page(
     who: &Caller,
     filter: &Filter,
     page: &Page,
-) -> Result<Vec<DiskView>, Fault> {
+) -> Result<Paged<DiskView>, Fault> {
     let query = crate::vm::view::query(who, filter, page);
-    read(engine, move |conn| Ok(disk::page(conn, &query, None)?)).await
+    let (found, next) = engine
+        .store
+        .read(move |conn| -> Result<_, Fault> {
+            let found = disk::page(conn, &query)?;
+            Ok((unmeasured(conn, found.rows)?, found.next))
+        })
+        .await?;
+    Ok(Paged {
+        items: measured(engine, found).await?,
+        next,
+    })
 }
 
 pub(crate) async fn page_of_domain(
     engine: &Arc<Inner>,
     who: &Caller,
     id: DomainId,
+    filter: &Filter,
     page: &Page,
-) -> Result<Vec<DiskView>, Fault> {
+) -> Result<Paged<DiskView>, Fault> {
     expect_domain(engine, id)?;
-    let query = crate::vm::view::query(who, &Filter::default(), page);
-    read(engine, move |conn| Ok(disk::page(conn, &query, Some(id))?)).await
+    let there = Find::Is {
+        field: "domain_id",
+        op: Op::Equal,
+        value: Value::Text(id.to_string()),
+        case_sensitive: true,
+    };
+    let filter = Filter {
+        find: Find::All(vec![there, filter.find.clone()]),
+        sort: filter.sort,
+    };
+    self::page(engine, who, &filter, page).await
 }
 
 /// The disks among those named that are there; the caller has checked who may see them. One that is named often, as by all

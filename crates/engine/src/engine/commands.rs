@@ -5,15 +5,15 @@
 use super::Engine;
 use crate::{
     command::{
-        Accepted, AddNic, AdoptDisk, Attach, CloneVm, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot,
-        CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, EndPreview,
-        FinalizeBackup, FreezeVm, Origin, PreviewSnapshot, RebootVm, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm,
-        StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
+        Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, CloneVm, ControlTransfer, CreateBackup,
+        CreateDisk, CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm,
+        Detach, EndJob, EndPreview, EndStep, FinalizeBackup, FreezeVm, Origin, PreviewSnapshot, RebootVm, RemoveNic,
+        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
 };
-use stillpoint_types::{BackupId, Caller, DiskId, NicId, SnapshotId, TransferId, VmId};
+use stillpoint_types::{BackupId, Caller, DiskId, JobId, NicId, SnapshotId, StepId, TransferId, VmId};
 
 /// Commands: validated and begun when they return; a job, if there is one, goes on.
 ///
@@ -272,5 +272,40 @@ impl Engine {
     ) -> Result<(), Fault> {
         let begin = || crate::checkpoint::delete::submit(&self.inner, who, origin, command);
         self.inner.patiently(begin).await
+    }
+
+    /// Adds a job of a client's.
+    pub async fn add_job(&self, who: &Caller, origin: &Origin, command: AddJob) -> Result<JobId, Fault> {
+        crate::client::add_job(&self.inner, who, origin, command).await
+    }
+
+    /// Ends a job of a client's.
+    pub async fn end_job(&self, who: &Caller, command: EndJob) -> Result<(), Fault> {
+        crate::client::end_job(&self.inner, who, command).await
+    }
+
+    /// Removes a job of a client's that has ended.
+    pub async fn clear_job(&self, who: &Caller, job: JobId) -> Result<(), Fault> {
+        crate::client::clear_job(&self.inner, who, job).await
+    }
+
+    /// Adds a step to a job of a client's.
+    pub async fn add_step(&self, who: &Caller, command: AddStep) -> Result<StepId, Fault> {
+        crate::client::add_step(&self.inner, who, command).await
+    }
+
+    /// Ends a step of a job of a client's.
+    pub async fn end_step(&self, who: &Caller, command: EndStep) -> Result<(), Fault> {
+        crate::client::end_step(&self.inner, who, command).await
+    }
+
+    /// Writes an event of a client's; its index.
+    pub async fn add_event(&self, who: &Caller, origin: &Origin, command: AddEvent) -> Result<i64, Fault> {
+        crate::client::add_event(&self.inner, who, origin, command).await
+    }
+
+    /// Removes an event that a client wrote.
+    pub async fn remove_event(&self, who: &Caller, index: i64) -> Result<(), Fault> {
+        crate::client::remove_event(&self.inner, who, index).await
     }
 }

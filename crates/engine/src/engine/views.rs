@@ -6,7 +6,7 @@ use crate::{
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
-        Page, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
     },
     vm,
 };
@@ -19,7 +19,7 @@ use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, 
 /// `NotFound` for what is not there or not visible; `Internal` for the store's own faults.
 impl Engine {
     /// A page of the VMs, by name.
-    pub async fn vms(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<VmView>, Fault> {
+    pub async fn vms(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Paged<VmView>, Fault> {
         vm::view::page(&self.inner, who, filter, page).await
     }
 
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// A page of the disks, by alias.
-    pub async fn disks(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<DiskView>, Fault> {
+    pub async fn disks(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Paged<DiskView>, Fault> {
         crate::disk::view::page(&self.inner, who, filter, page).await
     }
 
@@ -128,8 +128,14 @@ impl Engine {
     }
 
     /// A page of the disks of a storage domain, by alias.
-    pub async fn domain_disks(&self, who: &Caller, domain: DomainId, page: &Page) -> Result<Vec<DiskView>, Fault> {
-        crate::disk::view::page_of_domain(&self.inner, who, domain, page).await
+    pub async fn domain_disks(
+        &self,
+        who: &Caller,
+        domain: DomainId,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Paged<DiskView>, Fault> {
+        crate::disk::view::page_of_domain(&self.inner, who, domain, filter, page).await
     }
 
     /// Image files in a storage domain that belong to no disk.
@@ -138,7 +144,7 @@ impl Engine {
     }
 
     /// A page of the jobs, newest first.
-    pub async fn jobs(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<JobView>, Fault> {
+    pub async fn jobs(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Paged<JobView>, Fault> {
         crate::job::jobs(&self.inner, who, filter, page).await
     }
 
@@ -183,7 +189,7 @@ impl Engine {
     }
 
     /// A page of the events, newest first.
-    pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Vec<EventView>, Fault> {
+    pub async fn events(&self, who: &Caller, filter: &Filter, page: &Page) -> Result<Paged<EventView>, Fault> {
         crate::job::events(&self.inner, who, filter, page).await
     }
 

@@ -6,7 +6,7 @@ use crate::{
     fault::Fault,
     journal::from_json,
     lock::{self, Entity, Holders},
-    view::{Filter, Holder, Page, VmView},
+    view::{Filter, Holder, Page, Paged, VmView},
 };
 use std::sync::Arc;
 use stillpoint_store::{Conn, Query, Stored, vm::VmRow};
@@ -41,14 +41,14 @@ fn view(vm: Vm, holder: Option<Holder>) -> VmView {
     }
 }
 
-/// The store's query for a page that a caller may see. An id filter that is no id matches nothing.
+/// The store's query for a page that a caller may see.
 pub(crate) fn query(who: &Caller, filter: &Filter, page: &Page) -> Query {
     Query {
         projects: who.visible_projects(),
-        names: filter.name.clone().into_iter().collect(),
-        ids: filter.id.clone().into_iter().collect(),
-        case_sensitive: filter.case_sensitive,
+        find: filter.find.clone(),
+        sort: filter.sort,
         after: page.after.clone(),
+        skip: page.skip,
         limit: page.limit,
     }
 }
@@ -58,15 +58,19 @@ pub(crate) async fn page(
     who: &Caller,
     filter: &Filter,
     page: &Page,
-) -> Result<Vec<VmView>, Fault> {
+) -> Result<Paged<VmView>, Fault> {
     let query = query(who, filter, page);
-    let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
+    let read = move |conn: &Conn| -> Result<_, Fault> {
         let holders = Holders::of_vms(conn)?;
         let one = |row: VmRow| {
             let (config, holder) = (from_json(&row.config)?, holders.of(Entity::Vm(row.id)));
             Ok(view(Vm { row, config }, holder))
         };
-        stillpoint_store::vm::page(conn, &query)?.into_iter().map(one).collect()
+        let found = stillpoint_store::vm::page(conn, &query)?;
+        Ok(Paged {
+            items: found.rows.into_iter().map(one).collect::<Result<_, Fault>>()?,
+            next: found.next,
+        })
     };
     engine.store.read(read).await
 }

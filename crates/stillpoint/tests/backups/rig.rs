@@ -597,11 +597,12 @@ impl Rig {
 
     pub(crate) async fn events(&self, code: u32) -> Vec<String> {
         let page = Page {
-            after: None,
             limit: 1000,
+            ..Page::default()
         };
         let all = self.engine.events(&self.who, &Default::default(), &page).await.unwrap();
-        all.into_iter()
+        all.items
+            .into_iter()
             .filter(|event| event.code == code)
             .map(|event| event.text)
             .collect()

@@ -258,10 +258,11 @@ async fn a_backup_that_is_given_up_or_forgotten_ends_and_the_next_one_is_right()
     assert_eq!(rig.view(id).await.phase, BackupPhase::Ready, "a transfer keeps it");
     assert_eq!(rig.get(&format!("/images/{ticket}")).await.0, 200);
     // The transfer's client is gone as well: that ends after 60 s, and then the lease runs out. We say it is gone now.
-    let transfers = rig
-        .engine
-        .transfers(&rig.who, &stillpoint_engine::view::Page { after: None, limit: 9 });
-    for transfer in transfers.await.unwrap() {
+    let page = stillpoint_engine::view::Page {
+        limit: 9,
+        ..Default::default()
+    };
+    for transfer in rig.engine.transfers(&rig.who, &page).await.unwrap() {
         let command = ControlTransfer {
             transfer: transfer.id,
             action: TransferAction::Cancel,
