@@ -1,6 +1,6 @@
 //! Projects keep their things to themselves by every side door: own paths with foreign ids, foreign ids in bodies, files.
 //!
-//! `authorisation.rs` goes through the front door of every route; here a member of one project names things of another
+//! `authorisation` goes through the front door of every route; here a member of one project names things of another
 //! below his own, where they must be as absent as what never was.
 
 use std::path::{Path, PathBuf};

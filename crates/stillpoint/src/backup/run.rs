@@ -152,14 +152,12 @@ impl Run<'_> {
 
     /// A run that was killed could not finalize its backup, which would keep this one from starting.
     async fn end_left_over(&self, service: &VmService, vm: &str) -> Result<(), Trouble> {
-        match self.folder.noted() {
-            Some((of, backup)) if of == vm => {
-                if session::end_left_over(&self.connection, service, &backup).await? {
-                    let text = "an earlier run was cut off: the backup that it left open on the server was ended";
-                    self.progress.say(text);
-                }
-            }
-            _ => {}
+        if let Some((of, backup)) = self.folder.noted()
+            && of == vm
+            && session::end_left_over(&self.connection, service, &backup).await?
+        {
+            self.progress
+                .say("an earlier run was cut off: the backup that it left open on the server was ended");
         }
         self.folder.cross_out()
     }
