@@ -20,7 +20,7 @@ import xml.etree.ElementTree as ElementTree
 import backups
 from api import Api, Trouble
 from guest import JUDGE, Console
-from machine import NAME, make_vm, remove_leftovers, start, stop
+from machine import NAME, expect_alive, make_vm, remove_leftovers, start, stop
 from report import say, timed
 from snapshots import go_back, tell_snapshot
 
@@ -32,7 +32,7 @@ def tell(api, options):
     remove_leftovers(api)
     vm, disks = make_vm(api, data_dir)
     timed("make the VM and its disks", time.monotonic() - began, f"VM {vm}")
-    console = Console(os.path.join(data_dir, "run", "vm", vm, "console.log"))
+    console = Console(os.path.join(data_dir, "run", "vm", vm, "console.log"), lambda: expect_alive(api, f"vms/{vm}"))
     began = time.monotonic()
     start(api, f"vms/{vm}")
     timed("start", time.monotonic() - began)

@@ -25,10 +25,13 @@ JUDGE = load_judge()
 
 
 class Console:
-    """The guest's serial console: a file that a start of the VM may truncate or append to."""
+    """The guest's serial console: a file that a start of the VM may truncate or append to.
 
-    def __init__(self, path):
-        self.path, self.skipped = path, 0
+    `alive` raises if the guest cannot write any more.
+    """
+
+    def __init__(self, path, alive=lambda: None):
+        self.path, self.skipped, self.alive = path, 0, alive
         self.beats, self.watching = [], False
 
     def text(self):
@@ -59,8 +62,11 @@ class Console:
         return max((number for number, _ in self.records()[-1:]), default=0)
 
     def wait_record(self, number):
-        end = time.monotonic() + LONG
+        end, look = time.monotonic() + LONG, time.monotonic()
         while (last := self.last()) < number:
+            if time.monotonic() > look:
+                self.alive()  # says why, if it is not
+                look += 2
             trouble = re.search(r".*(FAILED |LOAD CORRUPT|Kernel panic).*", self.text())
             if trouble or time.monotonic() > end:
                 said = trouble.group(0) if trouble else self.text()[-500:]

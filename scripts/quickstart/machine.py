@@ -78,6 +78,16 @@ def start(api, path):
     api.wait(path, "status", "up")
 
 
+def expect_alive(api, path):
+    """A guest whose CPU cannot go on is shown as paused, and an event says why."""
+    if api("GET", path).findtext("status") != "paused":
+        return
+    vm = path.split("/")[-1]
+    for event in api("GET", "events?max=20"):
+        if event.findtext("severity") == "error" and event.find("vm") is not None and event.find("vm").get("id") == vm:
+            raise Trouble(event.findtext("description"))
+
+
 def stop(api, path):
     end(api, path, "stop", "status", ("down", "suspended"))
 

@@ -22,9 +22,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["types"]),
     ("engine", &["types", "store"]),
     ("auth", &["types", "store"]),
-    ("qemu", &["types", "engine"]),
+    // Image files as they are: it knows nothing of what they are for.
+    ("qcow2", &[]),
+    ("qemu", &["types", "engine", "qcow2"]),
     ("api-ovirt", &["types", "wire", "engine", "auth"]),
-    ("transfer", &["types", "engine"]),
+    ("transfer", &["types", "engine", "qcow2"]),
     (
         "stillpoint",
         &[
@@ -61,7 +63,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("hyper-rustls", &["sdk"]),
     ("indicatif", &["stillpoint"]),
     ("quick-xml", &["wire", "api-ovirt", "testkit"]),
-    ("nix", &["qemu"]),
+    ("nix", &["qemu", "qcow2"]),
     ("argon2", &["auth"]),
     ("clap", &["stillpoint"]),
     ("anyhow", &["stillpoint", "testkit", "system-tests"]),

@@ -34,12 +34,14 @@ enum Rule {
     Change(Maker),
     /// Does something to an image transfer that is over; a member is told this.
     Ended(u16),
+    /// Asks the agent of a running guest, which has none: 409 for who may.
+    Agentless,
     /// Makes a thing of something that the body names: one that is not seen is answered as one that is not there.
     CreateOf(fn(disk: &str) -> String),
     /// Makes a thing in the caller's own project.
     Create(&'static str),
 }
-use Rule::{Change, Create, CreateOf, Ended, Filtered, Own, Public, Shared, Thing};
+use Rule::{Agentless, Change, Create, CreateOf, Ended, Filtered, Own, Public, Shared, Thing};
 
 const NEW_DISK: &str = "<disk><provisioned_size>1048576</provisioned_size><format>cow</format></disk>";
 const ACTION: &str = "<action><async>true</async></action>";
@@ -78,6 +80,23 @@ fn new_snapshot(scene: &Scene, body: &'static str) -> Result<Target> {
     let vm = Scene::vm(&scene.admin, &fresh())?;
     let snapshot = scene.admin.snapshot(&vm, "zebra", false, None)?;
     Ok((vec![("vm", vm), ("snapshot", snapshot)], body))
+}
+
+fn vm_to_preview(scene: &Scene) -> Result<Target> {
+    let (mut given, _) = new_snapshot(scene, "")?;
+    let (_, snapshot) = given.pop().context("a snapshot")?;
+    let body = format!("<action><snapshot id=\"{snapshot}\"/></action>");
+    Ok((given, Box::leak(body.into_boxed_str())))
+}
+
+fn previewing_vm(scene: &Scene) -> Result<Target> {
+    let (given, body) = vm_to_preview(scene)?;
+    let (_, vm) = given.first().context("a VM")?;
+    scene
+        .admin
+        .post(&format!("vms/{vm}/previewsnapshot"), body)?
+        .expect(&[200])?;
+    Ok((given, ACTION))
 }
 
 fn loose_disk(scene: &Scene, body: &'static str) -> Result<Target> {
@@ -137,7 +156,11 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
         ("PUT", "vm/update") => Change(|scene, _| new_vm(scene, "<vm><description>changed</description></vm>")),
         ("DELETE", "vm/remove") => Change(|scene, _| new_vm(scene, "")),
         ("POST", "vm/start") => Change(|scene, _| new_vm(scene, ACTION)),
-        ("POST", "vm/stop" | "vm/shutdown") => Change(|scene, _| running_vm(scene)),
+        // Their guests have no agent: a member's freeze is let in, and fails.
+        ("POST", "vm/freeze_filesystems" | "vm/thaw_filesystems") => Agentless,
+        ("POST", "vm/stop" | "vm/shutdown" | "vm/reboot") => Change(|scene, _| running_vm(scene)),
+        ("POST", "vm/preview_snapshot") => Change(|scene, _| vm_to_preview(scene)),
+        ("POST", "vm/commit_snapshot" | "vm/undo_snapshot") => Change(|scene, _| previewing_vm(scene)),
         ("POST", "vm_nics/add") => Change(|scene, _| new_vm(scene, "<nic><name>nic9</name></nic>")),
         ("DELETE", "vm_nic/remove") => Change(new_nic),
         ("POST", "disk_attachments/add") => Change(unattached),
@@ -566,6 +589,21 @@ fn expect_changes(stage: &Stage, route: &Route, make: Maker) -> Result<()> {
     Ok(())
 }
 
+fn expect_asked(stage: &Stage, route: &Route) -> Result<()> {
+    let scene = &stage.scene;
+    let (given, body) = running_vm(scene)?;
+    let path = stage.path(route, &given)?;
+    expect_strangers_out(stage, route, &path, body)?;
+    let refused = ask(&scene.bob, route, &path, body)?.expect(&[403])?;
+    fault(route, &refused).context("a reader")?;
+    expect_absent(stage, route, &path, body).context("a member of another project")?;
+    for api in [&scene.alice, &scene.admin] {
+        let told = ask(api, route, &path, body)?.expect(&[409])?.text();
+        ensure!(told.contains("agent"), "{told}");
+    }
+    Ok(())
+}
+
 fn expect_ended(stage: &Stage, route: &Route, status: u16) -> Result<()> {
     let path = stage.path(route, &[])?;
     let before = stage.world()?;
@@ -767,7 +805,7 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
         Public(_) => Access::Public,
         Shared | Filtered(_) | Own | Create(_) | CreateOf(_) => Access::AnyUser,
         Thing => Access::Read,
-        Change(_) | Ended(_) => Access::Operate,
+        Change(_) | Ended(_) | Agentless => Access::Operate,
     };
     ensure!(
         route.access == access,
@@ -781,6 +819,7 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
         Own => expect_own(stage, route),
         Thing => expect_thing(stage, route),
         Change(make) => expect_changes(stage, route, make),
+        Agentless => expect_asked(stage, route),
         Create(body) => expect_made_at_home(stage, route, body),
         CreateOf(body) => expect_made_of(stage, route, body),
         Ended(status) => expect_ended(stage, route, status),

@@ -534,8 +534,20 @@ fn ctrl_c_while_a_guest_is_backed_up_finalizes_the_backup() {
     assert!(said(&done).contains("the backup was finalized"), "{}", said(&done));
     assert!(rig.names().is_empty(), "{:?}", rig.names());
     rig.assert_all_free(&vm);
-    // Nothing keeps the next one from working.
+    // Nothing keeps the next one from working; nor when it was killed and could end nothing.
+    proxy.set(Weather::Halts(proxy.bytes() + (8 << 20)));
+    let begin = proxy.bytes();
+    let mut command = rig.command(&["run", "db1", "--to", points.to_str().unwrap()]);
+    let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    eventually(LONG, "the download to halt", || {
+        Ok((proxy.bytes() >= begin + (8 << 20)).then_some(()))
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    proxy.set(Weather::Fair);
     let made = rig.run(&["run", "db1", "--to", points.to_str().unwrap()]);
     assert_eq!(made["point"]["number"], 1);
+    rig.assert_all_free(&vm);
     rig.api.stop(&vm.id).unwrap();
 }

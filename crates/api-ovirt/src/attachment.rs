@@ -19,6 +19,12 @@ use stillpoint_wire::model::{self, Header, Identified};
 /// How long a change waits for its job.
 const CHANGE_WAIT: Duration = Duration::from_secs(30);
 
+/// How long giving a disk to a running guest is waited for.
+const PLUG_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a guest is waited for to let go of a disk before the answer.
+const UNPLUG_WAIT: Duration = Duration::from_secs(10);
+
 /// What can be followed from an attachment.
 pub(crate) static FOLLOW: &[Known] = &[known("disk", disk::FOLLOW), known("vm", &[])];
 
@@ -79,7 +85,12 @@ pub(crate) async fn put(
         disk: body_id(id, "disk")?,
         fields,
     };
-    Ok(call.engine().attach(&call.who, call.origin(), command).await?)
+    let accepted = call.engine().attach(&call.who, call.origin(), command).await?;
+    // A guest that runs has its disk in no time; what fails shall be told at once.
+    Ok(match accepted.job {
+        Some(job) if call.await_job(job, PLUG_WAIT).await? => Accepted { job: None, ..accepted },
+        _ => accepted,
+    })
 }
 
 /// `PUT /vms/{vm}/diskattachments/{disk}`
@@ -115,6 +126,10 @@ pub(crate) async fn remove(call: Call) -> Result<Answer, Refused> {
         delete: !call.params().flag("detach_only").unwrap_or(true),
     };
     let accepted = call.engine().detach(&call.who, call.origin(), command).await?;
+    if let Some(job) = accepted.job {
+        // Most guests let go of a disk at once. One that does not is waited for by the job alone.
+        call.await_job(job, UNPLUG_WAIT).await?;
+    }
     Ok(call.removed(accepted.job))
 }
 

@@ -76,6 +76,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::DuringBackup
         | FaultCode::BackupPhase
         | FaultCode::DiskNotActive
+        | FaultCode::DiskChoice
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -376,6 +377,7 @@ mod tests {
         FaultCode::BackupPhase,
         FaultCode::BackupIdInUse,
         FaultCode::DiskNotActive,
+        FaultCode::DiskChoice,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -40,6 +40,7 @@ mod nic;
 mod ovf;
 mod param;
 mod pki;
+mod preview;
 mod root;
 mod route;
 mod routes;
@@ -54,6 +55,7 @@ mod transfers;
 mod user;
 mod v3;
 mod vm;
+mod vm_action;
 
 pub use route::{Access, Place, Route, Shape};
 pub use stillpoint_wire::Dialect;

@@ -1,9 +1,10 @@
 //! The whole surface of this dialect on one page.
 
 use crate::{
-    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, root,
+    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, house, image_transfer, job, nic, pki, preview,
+    root,
     route::{Access, Handler, Place, Route, Shape},
-    snapshot, sso, user, vm,
+    snapshot, sso, user, vm, vm_action,
 };
 use http::Method;
 
@@ -62,6 +63,12 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Operate POST "/vms/{vm}/start" "vm/start" => vm::start, Action),
     api!(Operate POST "/vms/{vm}/stop" "vm/stop" => vm::stop, Action),
     api!(Operate POST "/vms/{vm}/shutdown" "vm/shutdown" => vm::shutdown, Action),
+    api!(Operate POST "/vms/{vm}/reboot" "vm/reboot" => vm_action::reboot, Action),
+    api!(Operate POST "/vms/{vm}/freezefilesystems" "vm/freeze_filesystems" => vm_action::freeze, Action),
+    api!(Operate POST "/vms/{vm}/thawfilesystems" "vm/thaw_filesystems" => vm_action::thaw, Action),
+    api!(Operate POST "/vms/{vm}/previewsnapshot" "vm/preview_snapshot" => preview::preview, Action),
+    api!(Operate POST "/vms/{vm}/commitsnapshot" "vm/commit_snapshot" => preview::commit, Action),
+    api!(Operate POST "/vms/{vm}/undosnapshot" "vm/undo_snapshot" => preview::undo, Action),
     api!(Read GET "/vms/{vm}/creation_status/{job}" "vm/creation_status" => job::creation),
     api!(Read GET "/vms/{vm}/affinitylabels" "vm/affinitylabels" => vm::nothing),
     api!(Read GET "/vms/{vm}/applications" "vm/applications" => vm::nothing),

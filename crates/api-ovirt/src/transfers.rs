@@ -7,10 +7,15 @@ use http::StatusCode;
 use std::{
     collections::HashMap,
     process::Command,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
-use stillpoint_engine::ports::{DataPlane, Driven, Source, Ticket, TicketId, TicketStatus};
+use stillpoint_engine::ports::{
+    DataPlane, Driven, DriverError, DriverErrorKind, Source, Ticket, TicketId, TicketStatus,
+};
 
 const API: &str = "/ovirt-engine/api";
 const MIB: u64 = 1 << 20;
@@ -20,6 +25,8 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Tickets {
     there: Mutex<HashMap<TicketId, (Ticket, TicketStatus)>>,
+    /// It reads no image files itself.
+    leaves_chains: AtomicBool,
 }
 
 impl Tickets {
@@ -39,6 +46,9 @@ impl Tickets {
 #[async_trait]
 impl DataPlane for Tickets {
     async fn add(&self, ticket: Ticket) -> Driven<()> {
+        if matches!(ticket.source, Source::Chain(_)) && self.leaves_chains.load(Ordering::Relaxed) {
+            return Err(DriverError::new(DriverErrorKind::Unsupported, "add ticket", "a test"));
+        }
         let status = TicketStatus {
             transferred_bytes: 0,
             idle: Duration::ZERO,
@@ -80,14 +90,19 @@ fn opened(ticket: &Ticket) -> String {
     match &ticket.source {
         Source::Nbd { socket, export, .. } => format!("nbd+unix:///{export}?socket={}", socket.display()),
         Source::Raw(path) => path.display().to_string(),
+        Source::Chain(layers) => layers.last().unwrap().path.display().to_string(),
     }
 }
 
 fn io(ticket: &Ticket, command: &str) {
     let mode: &[&str] = if command.starts_with("read") { &["-r"] } else { &[] };
+    let format = match &ticket.source {
+        Source::Chain(_) => "qcow2",
+        Source::Nbd { .. } | Source::Raw(_) => "raw",
+    };
     let out = run(
         "qemu-io",
-        &[mode, &["-f", "raw", "-c", command, &opened(ticket)]].concat(),
+        &[mode, &["-f", format, "-c", command, &opened(ticket)]].concat(),
     );
     assert!(!out.contains("failed"), "{command}: {out}");
 }
@@ -188,11 +203,16 @@ async fn a_disk_is_locked_while_it_is_downloaded_and_untouched_afterwards() {
     assert_eq!(ticket.size_bytes, MIB);
     assert!(ticket.rights.read && !ticket.rights.write);
     io(&ticket, "read -P 0 0 1M");
-    let refused = Command::new("qemu-io")
-        .args(["-f", "raw", "-c", "write 0 512", &opened(&ticket)])
-        .output()
-        .unwrap();
-    assert!(!refused.status.success(), "a download's export can be written to");
+    assert!(
+        matches!(ticket.source, Source::Chain(_)),
+        "read by the data plane itself"
+    );
+    let daemons = front.folder().join("run/rest").read_dir();
+    assert_eq!(
+        daemons.map_or(0, Iterator::count),
+        0,
+        "no storage daemon is started for it"
+    );
 
     assert_eq!(front.disk_status(&disk).await, "locked");
     let removal = front.ask("DELETE", &format!("/disks/{disk}"), "").await;
@@ -389,14 +409,17 @@ async fn a_disk_snapshot_is_downloaded_while_its_vm_runs() {
     assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
     let images = front.ask("GET", &format!("/disks/{disk}/disksnapshots"), "").await.body;
     let image = between(&images, "/disksnapshots/", "\"").unwrap();
-    for shallow in ["true", "false"] {
+    for (shallow, by_qemu) in [("true", false), ("false", true), ("false", false)] {
+        front.plane.leaves_chains.store(by_qemu, Ordering::Relaxed);
         let body = format!(
             "<image_transfer><snapshot id=\"{image}\"/><direction>download</direction><format>raw</format>\
              <shallow>{shallow}</shallow></image_transfer>"
         );
         let id = front.make("/imagetransfers", &body).await;
         front.until(&id, "transferring").await;
-        io(&front.plane.only().unwrap(), "read -P 5 0 64k");
+        let ticket = front.plane.only().unwrap();
+        assert_eq!(matches!(ticket.source, Source::Nbd { .. }), by_qemu);
+        io(&ticket, "read -P 5 0 64k");
         let other = "<snapshot><description>t</description></snapshot>";
         let refused = front.ask("POST", &snapshots, other).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);

@@ -15,7 +15,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use stillpoint_engine::{
     Fault,
-    command::{Accepted, AttachFields, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
+    command::{Accepted, AttachFields, CloneVm, CreateVm, DeleteVm, ShutdownVm, StartVm, StopVm, UpdateVm, VmFields},
     config::{SnapshotConfig, VmConfig},
     view::{Filter, House, Page, VmView},
 };
@@ -72,6 +72,19 @@ pub(crate) const EMPTY: &[&str] = &[
     "statistics",
     "tags",
     "watchdogs",
+];
+
+/// What can be done to a VM.
+const ACTIONS: &[&str] = &[
+    "commitsnapshot",
+    "freezefilesystems",
+    "previewsnapshot",
+    "reboot",
+    "shutdown",
+    "start",
+    "stop",
+    "thawfilesystems",
+    "undosnapshot",
 ];
 
 /// A VM beside the surroundings, for searches that name them.
@@ -163,18 +176,21 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 /// `POST /vms`
 pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let body: model::Vm = call.read()?;
-    if body.snapshots.is_some() {
+    let document = body.initialization.as_ref().and_then(|i| i.configuration.as_ref());
+    if document.is_some() && body.snapshots.is_some() {
         return Err(Refused::unsupported(
-            "Making a VM from a snapshot is not supported by this version",
+            "A VM is made from a document or from a snapshot, not from both",
         ));
     }
-    let document = body.initialization.as_ref().and_then(|i| i.configuration.as_ref());
     let document = document.map(ovf::configuration).transpose()?.unwrap_or_default();
     let fields = over(fields(&body)?, document.fields);
     if fields.name.as_deref().unwrap_or_default().is_empty() {
         return Err(Refused::incomplete("Vm", &["name"], "add"));
     }
     let house = call.house().await?;
+    if let Some(snapshots) = &body.snapshots {
+        return clone(call, &body, snapshots, &house).await;
+    }
     house::check_template(body.template.as_deref())?;
     house::check_cluster(body.cluster.as_deref(), &house)?;
     let command = CreateVm {
@@ -189,6 +205,25 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let job = call.settle(&accepted).await?;
     let view = call.engine().vm(&call.who, accepted.id).await?;
     Ok(call.added(represent(call.base(), &house, &view), job))
+}
+
+/// `POST /vms` with a snapshot: its template and its devices are the snapshot's. Whether `clone` is asked for makes no
+/// difference that could be seen: the disks are the new VM's own in any case.
+async fn clone(call: Call, body: &model::Vm, snapshots: &[model::Snapshot], house: &House) -> Result<Answer, Refused> {
+    house::check_cluster(body.cluster.as_deref(), house)?;
+    let id = match snapshots {
+        [one] => one.base.head.id.as_deref(),
+        _ => None,
+    };
+    let id = id.ok_or_else(|| Refused::incomplete("Vm", &["snapshots.snapshot.id"], "add"))?;
+    let command = CloneVm {
+        snapshot: body_id(id, "snapshot")?,
+        fields: fields(body)?,
+    };
+    let accepted = call.engine().clone_vm(&call.who, call.origin(), command).await?;
+    let job = call.settle(&accepted).await?;
+    let view = call.engine().vm(&call.who, accepted.id).await?;
+    Ok(call.added(represent(call.base(), house, &view), job))
 }
 
 /// `PUT /vms/{vm}`
@@ -258,7 +293,7 @@ pub(crate) async fn shutdown(call: Call) -> Result<Answer, Refused> {
 }
 
 /// How long an action may block, as its `async` element says.
-fn patience(action: &model::Action) -> Duration {
+pub(crate) fn patience(action: &model::Action) -> Duration {
     match action.run_async {
         Some(true) => Duration::ZERO,
         Some(false) => ACTION_WAIT_LONG,
@@ -435,7 +470,7 @@ async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, R
 /// What a VM looks like.
 pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
     let mut head = Header::new(view.id.to_string(), format!("{base}/vms/{}", view.id));
-    for action in ["shutdown", "start", "stop"] {
+    for action in ACTIONS {
         head.add_action(action);
     }
     for path in ["backups", "checkpoints", "diskattachments", "nics", "snapshots"] {

@@ -32,6 +32,15 @@ pub(crate) fn vm(conn: &Conn, who: &Caller, id: VmId, need: Need) -> Result<Vm, 
     Ok(Vm { row, config })
 }
 
+/// Those of the VMs that are there and that the caller may see.
+pub(crate) fn visible_vms(conn: &Conn, who: &Caller, ids: &[VmId]) -> Result<Vec<VmId>, Fault> {
+    let rows = stillpoint_store::vm::of_ids(conn, ids)?;
+    let visible = rows
+        .iter()
+        .filter(|row| who.may(row.project, Need::Read) == Access::Allowed);
+    Ok(visible.map(|row| row.id).collect())
+}
+
 pub(crate) fn disk(conn: &Conn, who: &Caller, id: DiskId, need: Need) -> Result<DiskRow, Fault> {
     let row = stillpoint_store::disk::get(conn, id)?.ok_or_else(|| Fault::not_found("disk", id))?;
     check(who, row.project, need, "disk", &id.to_string())?;

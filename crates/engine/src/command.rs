@@ -3,23 +3,29 @@
 //! | command | file | locks | VM states |
 //! |---|---|---|---|
 //! | `CreateVm`, `UpdateVm`, `AddNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
+//! | `CloneVm` | `vm/clone.rs` | the new VM and its disks | - |
 //! | `DeleteVm` | `vm/configure.rs` | none held over time | down, suspended |
 //! | `StartVm` | `vm/start.rs` | VM | down, suspended, paused |
 //! | `StopVm` | `vm/stop.rs` | none held over time | any with a process, suspended |
 //! | `ShutdownVm` | `vm/stop.rs` | none held over time | up |
+//! | `FreezeVm`, `RebootVm` | `vm/freeze.rs` | none held over time | up |
 //! | `CreateDisk` | `disk/create.rs` | the disk, the VM that it is attached to | - |
 //! | `AdoptDisk` | `disk/adopt.rs` | none held over time | - |
 //! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
+//! | `Attach`, `Detach` | `disk/plug.rs` | VM, the disk | up |
 //! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
 //! | `ControlTransfer` | `transfer/control.rs` | none of its own | - |
 //! | `RestoreSnapshot` | `snapshot/restore.rs` | VM, snapshot, its disks | down, suspended |
+//! | `PreviewSnapshot` | `snapshot/preview/plan.rs` | VM, snapshot, its disks | down |
+//! | `EndPreview` | `snapshot/preview/end.rs` | none held over time | down, suspended |
 //! | `CreateBackup` | `backup/create.rs` | VM, its disks; then as its kind says (`lock.rs`) | up, down |
 //! | `FinalizeBackup` | `backup/finalize.rs` | none of its own | - |
 //! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
 
+use serde::{Deserialize, Serialize};
 use stillpoint_types::{
     BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, SnapshotId,
     TimeoutPolicy, TransferDirection, TransferId, VmId,
@@ -85,6 +91,15 @@ pub struct CreateVm {
     pub disks: Vec<(DiskId, AttachFields)>,
     /// QEMU machine type that it had before; taken if this host's QEMU has it, else the VM gets the newest.
     pub machine: Option<String>,
+}
+
+/// Makes a VM from a snapshot of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneVm {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// `name` is mandatory; what else is given differs from the snapshot's configuration.
+    pub fields: VmFields,
 }
 
 /// Fields of a network interface.
@@ -161,8 +176,24 @@ pub struct ShutdownVm {
     pub vm: VmId,
 }
 
+/// Freezes a guest's file systems, or thaws them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreezeVm {
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// Restarts the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebootVm {
+    /// The VM.
+    pub vm: VmId,
+    /// At once, without asking the guest.
+    pub force: bool,
+}
+
 /// How a disk is attached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachFields {
     /// Bus (default virtio).
     pub interface: Option<DiskInterface>,
@@ -254,7 +285,7 @@ pub struct DeleteDisk {
     pub disk: DiskId,
 }
 
-/// Attaches a disk to a VM that is down.
+/// Attaches a disk to a VM that is down, or plugs it into one that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
     /// The VM.
@@ -278,7 +309,7 @@ pub struct UpdateAttachment {
     pub disk_fields: DiskFields,
 }
 
-/// Detaches a disk from a VM that is down.
+/// Detaches a disk from a VM that is down, or unplugs it from one that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detach {
     /// The VM.
@@ -329,6 +360,37 @@ pub struct RestoreSnapshot {
     pub snapshot: SnapshotId,
     /// Bring the memory back too, if the snapshot has one (the API's default is true).
     pub memory: bool,
+}
+
+/// Runs a VM on a snapshot, on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewSnapshot {
+    /// The VM.
+    pub vm: VmId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Bring the memory back too. Absent: if the snapshot has one, and it fits the chosen disks.
+    pub memory: Option<bool>,
+    /// Which disks; absent: all that the snapshot holds.
+    pub disks: Option<Vec<PreviewDisk>>,
+}
+
+/// One disk of a preview; an image or a snapshot, or both, say what it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// An image of it: its present one, or one that any snapshot of the VM holds.
+    pub image: Option<ImageId>,
+    /// The snapshot that holds the image.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// Ends a preview: commits or undoes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndPreview {
+    /// The VM.
+    pub vm: VmId,
 }
 
 /// What an image transfer moves.

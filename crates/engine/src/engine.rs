@@ -39,6 +39,8 @@ pub struct Options {
     pub boot_dirs_allowed: Vec<PathBuf>,
     /// Longest time that a guest agent may take to freeze.
     pub freeze_limit: Duration,
+    /// How long a freeze lasts that a user asked for, if he does not thaw.
+    pub user_freeze: Duration,
     /// Longest time that saving a memory may take.
     pub memory_limit: Duration,
     /// How long ended jobs stay readable: those that ended well, those that failed.
@@ -63,6 +65,7 @@ impl Options {
             boot_dirs_allowed: Vec::new(),
             // The promise is 10 s from freeze to thaw (product promise 1); the thaw needs its share of it.
             freeze_limit: Duration::from_secs(8),
+            user_freeze: Duration::from_secs(60),
             memory_limit: Duration::from_secs(30 * 60),
             job_keep: (Duration::from_secs(10 * 60), Duration::from_secs(60 * 60)),
             transfer_keep: (Duration::from_secs(15 * 60), Duration::from_secs(30 * 60)),
@@ -99,6 +102,8 @@ pub(crate) struct Inner {
     pub(crate) ending: Mutex<HashSet<VmId>>,
     /// Guests that may still be frozen.
     pub(crate) unthawed: reconcile::thaw::Unthawed,
+    /// Wakes who looks after the guests that their users have frozen.
+    pub(crate) user_freezes: Notify,
 }
 
 impl std::fmt::Debug for Inner {
@@ -263,12 +268,14 @@ impl Engine {
             tidy: Notify::new(),
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
+            user_freezes: Notify::new(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
         reconcile::recover::run(&inner).await?;
         crate::transfer::served_again(&inner).await?;
         reconcile::thaw::start(&inner);
+        crate::vm::freeze::start(&inner);
         reconcile::tidy::start(&inner);
         Ok(Self { inner })
     }

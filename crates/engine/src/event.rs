@@ -20,6 +20,7 @@ pub(crate) enum What {
     VmDown,
     VmDownError,
     VmPausedIo,
+    VmCrashed,
     VmNotResponding,
     VmResponding,
     DiskAdded,
@@ -30,6 +31,9 @@ pub(crate) enum What {
     DiskExtendFailed,
     DiskAttached,
     DiskDetached,
+    DiskPlugged,
+    DiskPlugFailed,
+    DiskUnplugged,
     SnapshotStarted,
     SnapshotDone,
     SnapshotFailed,
@@ -41,6 +45,11 @@ pub(crate) enum What {
     RestoreStarted,
     RestoreDone,
     RestoreFailed,
+    PreviewStarted,
+    PreviewDone,
+    PreviewFailed,
+    UndoStarted,
+    UndoDone,
     TransferStarted,
     TransferDone,
     TransferCancelled,
@@ -64,12 +73,18 @@ pub(crate) enum What {
     ThawFailed,
     Frozen,
     Thawed,
+    UserFreezeFailed,
+    UserThawFailed,
+    VmRebooted,
+    VmCloned,
+    VmCloneFailed,
     Recovered,
     GraphMismatch,
     JobWaits,
 }
 
 impl What {
+    #[expect(clippy::too_many_lines, reason = "a table, one line each")]
     fn code(self) -> (u32, Severity) {
         use Severity::{Alert, Error, Normal, Warning};
         match self {
@@ -94,6 +109,9 @@ impl What {
             Self::DiskExtendFailed => (370, Error),
             Self::DiskAttached => (2016, Normal),
             Self::DiskDetached => (2017, Normal),
+            Self::DiskPlugged => (2000, Normal),
+            Self::DiskPlugFailed => (2001, Error),
+            Self::DiskUnplugged => (2002, Normal),
             Self::SnapshotStarted => (45, Normal),
             Self::SnapshotDone => (68, Normal),
             Self::SnapshotFailed => (69, Error),
@@ -105,6 +123,11 @@ impl What {
             Self::RestoreStarted => (94, Normal),
             Self::RestoreDone => (95, Normal),
             Self::RestoreFailed => (96, Error),
+            Self::PreviewStarted => (46, Normal),
+            Self::PreviewDone => (71, Normal),
+            Self::PreviewFailed => (99, Error),
+            Self::UndoStarted => (650, Normal),
+            Self::UndoDone => (651, Normal),
             Self::TransferStarted => (1031, Normal),
             Self::TransferDone => (1032, Normal),
             Self::TransferCancelled => (1033, Normal),
@@ -128,11 +151,17 @@ impl What {
             Self::ThawFailed => (10765, Warning),
             Self::Frozen => (10767, Normal),
             Self::Thawed => (10768, Normal),
+            Self::UserFreezeFailed => (10769, Warning),
+            Self::UserThawFailed => (10770, Warning),
+            Self::VmRebooted => (157, Normal),
+            Self::VmCloned => (53, Normal),
+            Self::VmCloneFailed => (60, Error),
             // Ours: oVirt has no code for these.
             Self::Recovered => (20001, Warning),
             Self::GraphMismatch => (20002, Alert),
             Self::JobWaits => (20003, Alert),
             Self::CheckpointLost => (20004, Warning),
+            Self::VmCrashed => (20005, Error),
         }
     }
 }

@@ -40,9 +40,12 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (snapshot::create::KIND, 1) => snapshot::create::load(row),
         (snapshot::delete::KIND | snapshot::delete::KIND_MERGE, 1) => snapshot::delete::load(row),
         (snapshot::restore::KIND, 1) => snapshot::restore::load(row),
+        (snapshot::preview::KIND, 1) => snapshot::preview::load(row),
+        (vm::clone::KIND, 1) => vm::clone::load(row),
         (vm::start::KIND, 1) => vm::start::load(row),
         (disk::create::KIND, 1) => disk::create::load(row),
         (disk::extend::KIND, 1) => disk::extend::load(row),
+        (disk::plug::KIND_PLUG | disk::plug::KIND_UNPLUG, 1) => disk::plug::load(row),
         (transfer::KIND, 1) => transfer::load(row),
         (backup::KIND, 1) => backup::load(row),
         (kind, version) => Err(Fault::internal(format!(

@@ -7,13 +7,19 @@
 //! | create snapshot | no | no | no | no | no | no |
 //! | delete snapshot | no | no (same VM) | no | no | **yes**: the merge goes on at rest | no |
 //! | restore | no | no | no | no | - (VM is down) | no |
+//! | preview | no | no | no | no | - (VM is down) | no |
 //! | start | no | no | no | no | no | no |
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
 //! | extend a disk | no | no | no | no | no | no |
+//! | plug a disk | no | no | no | - (VM is up) | no | no |
+//! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
 //! has pinned what it reads.
+//!
+//! While a preview lasts nothing is locked, but there are no new snapshots, removals, restores, previews and backups, and the
+//! VM is not removed ([`crate::snapshot::preview::expect_none`]); it may be started, changed, committed and undone.
 //!
 //! A backup locks VM and disks while it freezes its moment. Then one of kind `snapshot` gives all locks back: the VM may
 //! be started, stopped and snapshotted, and what would touch what it reads is refused by
@@ -105,6 +111,37 @@ pub(crate) fn holder(conn: &Conn, entity: Entity) -> Result<Option<Holder>, Faul
         what: held.what,
         since: held.since,
     }))
+}
+
+/// What is locked, for many views at once: see [`holder`].
+#[derive(Debug, Default)]
+pub(crate) struct Holders(std::collections::HashMap<String, Holder>);
+
+impl Holders {
+    fn read(conn: &Conn, kind: &str) -> Result<Self, Fault> {
+        let mut held = std::collections::HashMap::new();
+        for lock in job::locks(conn, kind)? {
+            let LockRow { job, what, since, .. } = lock;
+            held.entry(lock.entity).or_insert(Holder { job, what, since });
+        }
+        Ok(Self(held))
+    }
+
+    pub(crate) fn of_vms(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "vm")
+    }
+
+    pub(crate) fn of_disks(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "disk")
+    }
+
+    pub(crate) fn of_snapshots(conn: &Conn) -> Result<Self, Fault> {
+        Self::read(conn, "snapshot")
+    }
+
+    pub(crate) fn of(&self, entity: Entity) -> Option<Holder> {
+        self.0.get(&entity.key().1).cloned()
+    }
 }
 
 /// The fault that names the blocker.

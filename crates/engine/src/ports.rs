@@ -409,6 +409,8 @@ pub enum RunState {
     Paused,
     /// vCPUs stopped because a disk answered with an error (ENOSPC and the like).
     IoError,
+    /// vCPUs stopped for good: the accelerator could not go on (`internal-error`), or the guest's kernel panicked.
+    Crashed,
     /// Loading a saved memory.
     Incoming,
     /// The guest has shut down, the process is about to end.
@@ -648,11 +650,22 @@ pub trait Machine: Endpoint {
     /// Stops the vCPUs.
     async fn pause(&self) -> Driven<()>;
 
+    /// Gives the guest a disk at its place, ready to be used. Plugged in already is success. After a failure nodes may be
+    /// open: [`Self::unplug`] closes them.
+    async fn plug(&self, disk: &DiskSpec) -> Driven<()>;
+
+    /// Has the guest let go of a disk, if it has it, and closes the nodes of these images, base first, so that the files are
+    /// free. `Busy`: the guest has not let go yet, but may at any time; call it again.
+    async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()>;
+
     /// Asks the guest to shut down: through the agent if it listens, else by the power button.
     async fn shutdown(&self) -> Driven<()>;
 
     /// Ends the process: `quit`, then SIGKILL after `limit`. Returns when it is gone and its image locks are free.
     async fn kill(&self, limit: Duration) -> Driven<()>;
+
+    /// Restarts the guest: through the agent if it listens and `force` is not wanted, else by a reset.
+    async fn reboot(&self, force: bool) -> Driven<()>;
 
     /// A switch comes: begins to ask what it will have to know. Says nothing, changes nothing.
     fn expect_switch(&self);
@@ -660,6 +673,10 @@ pub trait Machine: Endpoint {
     /// Begins to open an overlay's node: [`Endpoint::open_overlays`] tells how it went, [`Endpoint::close_image`] waits
     /// for it, too.
     fn begin_open(&self, overlay: &ImageRef);
+
+    /// Freezes the guest's file systems until somebody thaws them; a frozen guest stays so. How many; `Ok(None)`: no agent.
+    /// After any failure it may be frozen all the same.
+    async fn freeze(&self, limit: Duration) -> Driven<Option<u64>>;
 
     /// Thaws the guest's file systems, whoever froze them; a thawed guest answers 0. `Ok(None)`: no agent.
     /// The first call after a connect synchronises with the agent first.

@@ -113,11 +113,23 @@ impl Agent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn shutdown(&self, limit: Duration) -> Result<(), AgentError> {
+        self.end_guest("powerdown", limit).await
+    }
+
+    /// Asks the guest to restart; what is known is as after [`Self::shutdown`].
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn reboot(&self, limit: Duration) -> Result<(), AgentError> {
+        self.end_guest("reboot", limit).await
+    }
+
+    async fn end_guest(&self, mode: &str, limit: Duration) -> Result<(), AgentError> {
         let end = Instant::now() + limit;
         let mut link = self.link.lock().await;
         let mut ready = self.ready(link.take(), end, limit).await?;
         ready.in_step = false; // It may answer with an error at any time: the next call synchronises.
-        let message = json!({"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}});
+        let message = json!({"execute": "guest-shutdown", "arguments": {"mode": mode}});
         write(&mut ready.stream, format!("{message}\n").as_bytes(), end, limit).await?;
         *link = Some(ready);
         Ok(())

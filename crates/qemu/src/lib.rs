@@ -23,6 +23,7 @@ mod machine;
 mod merge;
 mod monitor;
 mod names;
+mod plug;
 mod probe;
 mod process;
 pub mod qcow2;

@@ -56,9 +56,12 @@ pub(crate) async fn probe(qemu: &Path, storage_daemon: &Path, accel: Accel) -> D
     })?;
     let (accelerator, why) = match accel {
         Accel::Tcg => ("tcg", "as configured".to_owned()),
-        Accel::Auto | Accel::Kvm => match try_kvm(qemu, &default_machine).await {
+        Accel::Kvm => {
+            try_kvm(qemu, &default_machine).await?;
+            ("kvm", "as configured".to_owned())
+        }
+        Accel::Auto => match expect_hardware().and(try_kvm(qemu, &default_machine).await) {
             Ok(()) => ("kvm", "it works on this host".to_owned()),
-            Err(error) if accel == Accel::Kvm => return Err(error),
             Err(error) => ("tcg", format!("KVM does not work here ({})", error.chain())),
         },
     };
@@ -114,6 +117,26 @@ fn alias_target(machines: &str, alias: &str) -> Option<String> {
     Some(rest.split(')').next()?.trim().to_owned())
 }
 
+/// Whether the host's CPU virtualises in hardware, as `/proc/cpuinfo` tells it; `true` where it tells no flags at all.
+fn virtualises(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags"));
+    flags.is_none_or(|flags| flags.split_ascii_whitespace().any(|flag| matches!(flag, "vmx" | "svm")))
+}
+
+/// A `/dev/kvm` of a CPU without hardware virtualisation is emulated in software: it starts machines, and then meets an
+/// instruction that it cannot emulate somewhere in the guest's kernel. Nothing that is tried in a second finds that out.
+fn expect_hardware() -> Driven<()> {
+    // An unreadable file says nothing: then the try decides alone.
+    match std::fs::read_to_string("/proc/cpuinfo") {
+        Ok(text) if !virtualises(&text) => Err(DriverError::new(
+            DriverErrorKind::Unsupported,
+            OP,
+            "the CPU has neither vmx nor svm, so its /dev/kvm is emulated in software",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `/dev/kvm` may be there and still not work (nested without support, a filter, rights), or open and then fail in the
 /// first vCPU: only a start tells. The throw-away machine has the chipset and the CPU that guests get, and its vCPU runs.
 async fn try_kvm(qemu: &Path, machine: &str) -> Driven<()> {
@@ -156,6 +179,17 @@ mod tests {
         assert_eq!(alias_target(list, "q35"), None);
     }
 
+    #[test]
+    fn a_cpu_without_hardware_virtualisation_is_known() {
+        assert!(virtualises("processor\t: 0\nflags\t\t: fpu vmx sse\n"));
+        assert!(virtualises("flags : fpu svm\n"));
+        assert!(!virtualises("model name : vmx\nflags\t\t: fpu sse hypervisor\n"));
+        assert!(
+            virtualises("processor : 0\n"),
+            "nothing is told, so nothing is ruled out"
+        );
+    }
+
     #[tokio::test]
     async fn what_this_host_can_do_is_found_and_said() {
         let programs = (Path::new("qemu-system-x86_64"), Path::new("qemu-storage-daemon"));
@@ -164,9 +198,13 @@ mod tests {
         assert!(probed.version.starts_with(|c: char| c.is_ascii_digit()), "{probed:?}");
         assert!(probed.sentence.contains(probed.accelerator), "{probed:?}");
         let forced = probe(programs.0, programs.1, Accel::Kvm).await;
-        match probed.accelerator {
-            "kvm" => assert_eq!(forced.unwrap().accelerator, "kvm"),
-            _ => assert_eq!(forced.unwrap_err().kind, DriverErrorKind::Unsupported),
+        // Who demands KVM gets it where it starts, also where it is emulated.
+        match forced {
+            Ok(forced) => assert_eq!(forced.accelerator, "kvm"),
+            Err(error) => {
+                assert_eq!(error.kind, DriverErrorKind::Unsupported);
+                assert_eq!(probed.accelerator, "tcg");
+            }
         }
     }
 

@@ -47,6 +47,14 @@ pub(crate) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// The members of an `IN (...)`, and their values: for what is asked of many things at once. At most 32,766, which is what
+/// SQLite takes.
+pub(crate) fn members<T: std::fmt::Display>(ids: &[T]) -> (String, Vec<rusqlite::types::Value>) {
+    let marks: Vec<_> = (1..=ids.len()).map(|n| format!("?{n}")).collect();
+    let values = ids.iter().map(|id| rusqlite::types::Value::Text(id.to_string()));
+    (marks.join(", "), values.collect())
+}
+
 /// Labels as the members of an `IN (...)`. They are words of the program, never of a client, so they stand in the text.
 pub(crate) fn listed(labels: impl IntoIterator<Item = &'static str>) -> String {
     let quoted: Vec<_> = labels.into_iter().map(|label| format!("'{label}'")).collect();

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Query, Stored, Tx,
-    column::{quantity, stored, text},
+    column::{members, quantity, stored, text},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageId, Micros, ProjectId};
@@ -75,6 +75,17 @@ pub fn get(conn: &Conn, id: DiskId) -> Stored<Option<DiskRow>> {
         .prepare_cached("SELECT * FROM disk WHERE id = ?1")?
         .query_row([id.to_string()], disk_row)
         .optional()?)
+}
+
+/// Those of the disks that are there, in no order.
+pub fn of_ids(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<DiskRow>> {
+    let (marks, values) = members(ids);
+    let mut statement = conn
+        .sql()
+        .prepare(&format!("SELECT * FROM disk WHERE id IN ({marks})"))?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), disk_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// A page in order of (alias, id).

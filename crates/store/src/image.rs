@@ -141,6 +141,17 @@ pub fn of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<ImageRow>> {
         .collect::<Result<_, _>>()?)
 }
 
+/// The live images of several disks, those of each oldest first.
+pub fn of_disks(conn: &Conn, disks: &[DiskId]) -> Stored<Vec<ImageRow>> {
+    let (marks, values) = crate::column::members(disks);
+    let text =
+        format!("SELECT * FROM image WHERE disk_id IN ({marks}) AND state = 'live' ORDER BY disk_id, created_at, id");
+    let mut statement = conn.sql().prepare(&text)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), image_row)?
+        .collect::<Result<_, _>>()?)
+}
+
 /// A page of the live images of a domain, in order of id.
 pub fn page_of_domain(conn: &Conn, domain: DomainId, after: &str, limit: usize) -> Stored<Vec<ImageRow>> {
     let mut statement = conn.sql().prepare_cached(

@@ -350,6 +350,15 @@ pub fn holder(conn: &Conn, kind: &str, entity: &str) -> Stored<Option<LockRow>> 
     Ok(statement.query_row([kind, entity], lock_row).optional()?)
 }
 
+/// Every lock of a kind, the strictest of an entity first. They are as many as the jobs that run need.
+pub fn locks(conn: &Conn, kind: &str) -> Stored<Vec<LockRow>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT entity_lock.kind AS lock_kind, entity_id, mode, job_id, job.kind AS job_kind, description, created_at
+         FROM entity_lock JOIN job ON job.id = job_id WHERE entity_lock.kind = ?1 ORDER BY entity_id, mode",
+    )?;
+    Ok(statement.query_map([kind], lock_row)?.collect::<Result<_, _>>()?)
+}
+
 /// Takes a lock for a job, or returns who stands in the way.
 pub fn lock(tx: &Tx, job: JobId, kind: &str, entity: &str, mode: LockMode) -> Stored<Option<LockRow>> {
     if let Some(held) = holder(tx, kind, entity)?

@@ -32,9 +32,11 @@ pub mod backup;
 pub mod checkpoint;
 pub mod disk;
 pub mod event;
+pub mod freeze;
 pub mod image;
 pub mod job;
 pub mod meta;
+pub mod preview;
 pub mod project;
 pub mod role;
 pub mod snapshot;
@@ -75,12 +77,16 @@ const STATEMENTS_KEPT: usize = 256;
 
 /// A connection inside one consistent read transaction. Only this room can see the SQL behind it.
 #[derive(Debug)]
-pub struct Conn(Connection);
+pub struct Conn {
+    sql: Connection,
+    asked: Arc<AtomicU64>,
+}
 
 impl Conn {
     /// The connection itself, for this room's noun modules.
     pub(crate) fn sql(&self) -> &Connection {
-        &self.0
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        &self.sql
     }
 }
 
@@ -126,6 +132,7 @@ struct Inner {
     reads: mpsc::Sender<readers::Message>,
     stopping: Arc<AtomicBool>,
     commits: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
     /// Readers first, then the writer: the last one to end moves the WAL into the file.
     threads: Mutex<Vec<JoinHandle<Result<(), StoreError>>>>,
 }
@@ -144,14 +151,19 @@ impl Store {
         })?;
         let write_connection = open_writer(path)?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let commits = Arc::new(AtomicU64::new(0));
+        let (commits, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (reads, read_queue) = mpsc::channel(readers::QUEUE_MAX);
         let read_queue: readers::Queue = Arc::new(Mutex::new(read_queue));
         let (writes, write_queue) = mpsc::channel(writer::QUEUE_MAX);
 
         let mut connections = Vec::with_capacity(readers::READERS);
+        let counted = |sql| Conn {
+            sql,
+            asked: Arc::clone(&asked),
+        };
+        let write_connection = counted(write_connection);
         for _ in 0..readers::READERS {
-            connections.push(open_reader(path)?);
+            connections.push(counted(open_reader(path)?));
         }
         let mut threads = Vec::with_capacity(readers::READERS + 1);
         for connection in connections {
@@ -169,6 +181,7 @@ impl Store {
             reads,
             stopping,
             commits,
+            asked,
             threads: Mutex::new(threads),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -221,6 +234,13 @@ impl Store {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.inner.commits.load(Ordering::Relaxed)
+    }
+
+    /// How many statements were run since the store was opened, those that begin and end transactions among them: what a
+    /// request costs does not grow with what it lists.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.inner.asked.load(Ordering::Relaxed)
     }
 
     /// Ends the store: finishes what is queued, refuses what comes later, moves the WAL into the database file. Further

@@ -43,6 +43,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "backup",
         sql: include_str!("../migrations/sqlite/0005_backup.sql"),
     },
+    Migration {
+        version: 6,
+        name: "preview",
+        sql: include_str!("../migrations/sqlite/0006_preview.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -6,7 +6,6 @@
 //! Must not: know any table, or write (the connections are opened read-only and say so again by `query_only`).
 
 use crate::{Conn, StoreError, writer::panic_text};
-use rusqlite::Connection;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -64,8 +63,7 @@ where
 }
 
 /// Runs until the queue is closed and empty.
-pub(crate) fn run(sql: Connection, queue: &Queue, stopping: &AtomicBool) -> Result<(), StoreError> {
-    let conn = Conn(sql);
+pub(crate) fn run(conn: Conn, queue: &Queue, stopping: &AtomicBool) -> Result<(), StoreError> {
     loop {
         let message = {
             // Nothing panics while this lock is held.
@@ -82,6 +80,5 @@ pub(crate) fn run(sql: Connection, queue: &Queue, stopping: &AtomicBool) -> Resu
             None => break,
         }
     }
-    let Conn(sql) = conn;
-    sql.close().map_err(|(_still_open, error)| StoreError::from(error))
+    conn.sql.close().map_err(|(_still_open, error)| StoreError::from(error))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, stored, text, text_opt},
+    column::{members, quantity, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageId, MemoryId, Micros, SnapshotId, SnapshotType, VmId};
@@ -91,6 +91,28 @@ pub fn of_vm(conn: &Conn, vm: VmId) -> Stored<Vec<SnapshotRow>> {
         .prepare_cached("SELECT * FROM snapshot WHERE vm_id = ?1 ORDER BY seq")?;
     Ok(statement
         .query_map([vm.to_string()], snapshot_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The snapshots of several VMs, those of each oldest first, the active one last.
+pub fn of_vms(conn: &Conn, vms: &[VmId]) -> Stored<Vec<SnapshotRow>> {
+    let (marks, values) = members(vms);
+    let text = format!("SELECT * FROM snapshot WHERE vm_id IN ({marks}) ORDER BY vm_id, seq");
+    let mut statement = conn.sql().prepare(&text)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), snapshot_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// How many snapshots each of the VMs has.
+pub fn counts(conn: &Conn, vms: &[VmId]) -> Stored<Vec<(VmId, u64)>> {
+    let (marks, values) = members(vms);
+    let query = format!("SELECT vm_id, count(*) AS many FROM snapshot WHERE vm_id IN ({marks}) GROUP BY vm_id");
+    let mut statement = conn.sql().prepare(&query)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), |row| {
+            Ok((text(row, "vm_id")?, quantity(row, "many")?))
+        })?
         .collect::<Result<_, _>>()?)
 }
 

@@ -152,6 +152,16 @@ pub fn count_live(conn: &Conn) -> Stored<u64> {
         .query_row([], |row| quantity(row, "live"))?)
 }
 
+/// Whether a transfer that has not ended reads or writes the image, as the top of what it moves.
+pub fn is_read(conn: &Conn, image: ImageId) -> Stored<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM image_transfer WHERE ended_at IS NULL AND image_id = ?1) AS found";
+    let found = conn
+        .sql()
+        .prepare_cached(sql)?
+        .query_row([image.to_string()], |row| row.get::<_, bool>("found"))?;
+    Ok(found)
+}
+
 /// The transfers whose data can be reached.
 pub fn transferring(conn: &Conn) -> Stored<Vec<TransferRow>> {
     let mut statement = conn

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, text, text_opt},
+    column::{members, quantity, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DiskInterface, MemoryId, Micros, ProjectId, VmId, VmStatus};
@@ -82,6 +82,15 @@ pub fn get(conn: &Conn, id: VmId) -> Stored<Option<VmRow>> {
         .optional()?)
 }
 
+/// Those of the VMs that are there, in no order.
+pub fn of_ids(conn: &Conn, ids: &[VmId]) -> Stored<Vec<VmRow>> {
+    let (marks, values) = members(ids);
+    let mut statement = conn.sql().prepare(&format!("SELECT * FROM vm WHERE id IN ({marks})"))?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), vm_row)?
+        .collect::<Result<_, _>>()?)
+}
+
 /// Whether a name is taken.
 pub fn id_by_name(conn: &Conn, name: &str) -> Stored<Option<VmId>> {
     Ok(conn
@@ -144,7 +153,8 @@ pub fn set_started(tx: &Tx, id: VmId, process: &str, at: Micros) -> Stored<()> {
     Ok(())
 }
 
-/// Records that no process runs any more; the status becomes `down`, or `suspended` where a memory waits.
+/// Records that no process runs any more; the status becomes `down`, or `suspended` where a memory waits. Its guest is not
+/// frozen any more, whoever had frozen it.
 pub fn set_stopped(tx: &Tx, id: VmId, at: Micros) -> Stored<()> {
     tx.sql()
         .prepare_cached(
@@ -152,6 +162,7 @@ pub fn set_stopped(tx: &Tx, id: VmId, at: Micros) -> Stored<()> {
              status = CASE WHEN resume_memory IS NULL THEN 'down' ELSE 'suspended' END WHERE id = ?1",
         )?
         .execute(params![id.to_string(), at])?;
+    crate::freeze::delete(tx, id)?;
     Ok(())
 }
 
@@ -223,6 +234,26 @@ pub fn attachments(conn: &Conn, vm: VmId) -> Stored<Vec<AttachmentRow>> {
         .prepare_cached("SELECT * FROM attachment WHERE vm_id = ?1 ORDER BY position, disk_id")?;
     Ok(statement
         .query_map([vm.to_string()], attachment_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The attachments of several VMs, those of each in device order.
+pub fn attachments_of_all(conn: &Conn, vms: &[VmId]) -> Stored<Vec<AttachmentRow>> {
+    let (marks, values) = members(vms);
+    let text = format!("SELECT * FROM attachment WHERE vm_id IN ({marks}) ORDER BY vm_id, position, disk_id");
+    let mut statement = conn.sql().prepare(&text)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), attachment_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The attachments of several disks, those of each by VM.
+pub fn attachments_of_disks(conn: &Conn, disks: &[DiskId]) -> Stored<Vec<AttachmentRow>> {
+    let (marks, values) = members(disks);
+    let text = format!("SELECT * FROM attachment WHERE disk_id IN ({marks}) ORDER BY disk_id, vm_id");
+    let mut statement = conn.sql().prepare(&text)?;
+    Ok(statement
+        .query_map(rusqlite::params_from_iter(values), attachment_row)?
         .collect::<Result<_, _>>()?)
 }
 

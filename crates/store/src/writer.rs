@@ -16,7 +16,6 @@
 //! Must not: know any table.
 
 use crate::{Conn, StoreError, Tx};
-use rusqlite::Connection;
 use std::{
     any::Any,
     collections::VecDeque,
@@ -99,12 +98,12 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 /// Runs until the queue is closed and empty, then moves the WAL into the database file.
 pub(crate) fn run(
-    sql: Connection,
+    conn: Conn,
     mut queue: mpsc::Receiver<Message>,
     stopping: &AtomicBool,
     commits: &AtomicU64,
 ) -> Result<(), StoreError> {
-    let tx = Tx(Conn(sql));
+    let tx = Tx(conn);
     let mut behind = 0;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = VecDeque::with_capacity(BATCH_MAX);
@@ -225,8 +224,8 @@ fn finish(tx: Tx) -> Result<(), StoreError> {
     // A reader outside of this process may hold the WAL: then the checkpoint is partial, and nothing is lost.
     tx.sql()
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?;
-    let Tx(Conn(sql)) = tx;
-    sql.close().map_err(|(_still_open, error)| StoreError::from(error))
+    let Tx(conn) = tx;
+    conn.sql.close().map_err(|(_still_open, error)| StoreError::from(error))
 }
 
 #[cfg(test)]

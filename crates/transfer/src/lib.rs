@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! http ── registry ── source ── nbd   an NBD server on a unix socket
-//!            │           └───── raw   a file
-//!          ranges
+//!            │           ├───── raw   a file
+//!          ranges        └───── chain files of a disk, through room `qcow2`
 //! ```
 //! Mounting it: merge [`router`] into the server's; it serves everything below `/images/` and
 //! `/stillpoint/v1/images/`.
@@ -43,7 +43,7 @@ impl DataPlane for Transfer {
     /// # Errors
     /// `AlreadyExists`: another ticket has the id, or this one is being removed. What opening the source says:
     /// `Disconnected` or `Timeout` (no NBD server), `NotFound` (no such export, context or file), `InvalidImage` (shorter
-    /// than the ticket), `Unsupported` (read-only, but the ticket may write).
+    /// than the ticket), `Unsupported` (read-only, but the ticket may write; or a chain that is not for us to read).
     async fn add(&self, ticket: Ticket) -> Driven<()> {
         self.0.add(ticket).await
     }

@@ -73,6 +73,8 @@ pub enum FaultCode {
     BackupIdInUse,
     /// The disk is attached to the VM, but not plugged in.
     DiskNotActive,
+    /// The disks or images that were chosen for a preview do not belong together, or not to the VM.
+    DiskChoice,
     // --- the world
     /// The guest agent did not do what was asked within its deadline.
     GuestAgent,

@@ -17,7 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
     Tx,
     backup::{self, BackupDiskRow, BackupRow},
-    checkpoint, job, snapshot,
+    checkpoint, freeze, job, snapshot,
 };
 use stillpoint_types::{
     BackupId, BackupKind, BackupMode, BackupPhase, Caller, CheckpointId, FaultCode, JobId, Need, SnapshotId, VmStatus,
@@ -61,6 +61,7 @@ fn plan(
     let kind = kind(&found, command.use_active)?;
     super::expect_none(tx, command.vm, "back up the VM")?;
     lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+    crate::snapshot::preview::expect_none(tx, command.vm, "back up the VM")?;
     limits::text("description", &command.description, limits::BACKUP_TEXT_MAX)?;
     let id = free_id(tx, command.id)?;
     let needed = limits::RESERVE_BYTES;
@@ -84,6 +85,7 @@ fn plan(
         memory: None,
         live: kind != BackupKind::Cold,
         running: kind != BackupKind::Cold,
+        held: kind != BackupKind::Cold && freeze::until(tx, found.row.id)?.is_some(),
     };
     if kind == BackupKind::Snapshot {
         switching::rotate(tx, &found, &all, &active, &switch)?;

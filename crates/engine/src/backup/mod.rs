@@ -169,7 +169,8 @@ impl Backup {
         let switched = self.create.ensure_switched(cx).await?;
         let (id, project, actor) = (id_of(cx.job.id), cx.job.project, cx.actor());
         let params = self.params.switch.clone();
-        let consistent = self.params.kind == BackupKind::Cold || matches!(switched.frozen, Frozen::Yes(_));
+        let frozen = self.params.switch.held || matches!(switched.frozen, Frozen::Yes(_));
+        let consistent = self.params.kind == BackupKind::Cold || frozen;
         let at = now_micros();
         let moment = Moment { switched, at };
         let done = Done::output(&moment)?;

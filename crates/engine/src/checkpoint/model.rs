@@ -15,6 +15,12 @@ enum Op {
     Snapshot,
     DeleteSnapshot(prop::sample::Index),
     Restore(prop::sample::Index),
+    /// Of a snapshot, or of the disk as it is.
+    Preview(prop::sample::Index),
+    /// Commits the preview, or undoes it.
+    EndPreview {
+        commit: bool,
+    },
     /// Begins a backup, or fails the one that is under way.
     Backup {
         visible: bool,
@@ -33,6 +39,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => Just(Op::Snapshot),
         2 => index().prop_map(Op::DeleteSnapshot),
         2 => index().prop_map(Op::Restore),
+        2 => index().prop_map(Op::Preview),
+        2 => any::<bool>().prop_map(|commit| Op::EndPreview { commit }),
         3 => any::<bool>().prop_map(|visible| Op::Backup { visible }),
         3 => Just(Op::Finalize),
         1 => index().prop_map(Op::DeleteCheckpoint),
@@ -57,6 +65,8 @@ struct Model {
     active: ImageId0,
     snapshots: Vec<(ImageId, Content)>,
     checkpoints: Vec<Checkpoint>,
+    /// What a preview keeps, what that shows, and the place of the previewed snapshot.
+    former: Option<(ImageId, Content, usize)>,
     /// The image that it reads, what that showed at its moment, and whether a snapshot names it too.
     backup: Option<(ImageId, Content, bool)>,
     ticks: u64,
@@ -104,7 +114,8 @@ impl Model {
             next = self.parents[&image];
         }
         let node = |(id, parent): (&ImageId, &Option<ImageId>)| {
-            let named = self.snapshots.iter().filter(|(image, _)| image == id).count() as u64;
+            let named = self.snapshots.iter().filter(|(image, _)| image == id).count() as u64
+                + u64::from(self.former.as_ref().is_some_and(|(image, ..)| image == id));
             let by_backup = self
                 .backup
                 .as_ref()
@@ -155,6 +166,7 @@ impl Model {
         };
         renamed(&mut self.active.0);
         self.snapshots.iter_mut().for_each(|(image, _)| renamed(image));
+        self.former.iter_mut().for_each(|(image, ..)| renamed(image));
         self.checkpoints.iter_mut().for_each(|k| renamed(&mut k.anchor));
     }
 
@@ -225,6 +237,21 @@ impl Model {
                 self.ticks += 1;
                 self.files.get_mut(&self.active.0).unwrap().insert(*block, self.ticks);
             }
+            // While a preview lasts there is none of these.
+            Op::Snapshot | Op::DeleteSnapshot(_) | Op::Restore(_) | Op::Preview(_) | Op::Backup { .. }
+                if self.former.is_some() => {}
+            Op::Preview(at) if self.backup.is_none() => {
+                let at = at.index(self.snapshots.len() + 1);
+                let on = self.snapshots.get(at).map_or(self.active.0, |(image, _)| *image);
+                let then = self.content(self.active.0);
+                let kept = self.freeze(on);
+                self.former = Some((kept, then, at));
+            }
+            Op::EndPreview { commit } => match self.former.take() {
+                Some((_, _, at)) if *commit => self.snapshots.truncate(at + 1),
+                Some((kept, ..)) => self.active = ImageId0(kept),
+                None => {}
+            },
             Op::Snapshot => {
                 let then = self.content(self.active.0);
                 let frozen = self.freeze(self.active.0);
@@ -267,7 +294,7 @@ impl Model {
                     self.files.get_mut(&base).unwrap().extend(moved);
                 }
             }
-            Op::DeleteSnapshot(_) | Op::Restore(_) | Op::DeleteCheckpoint(_) => {}
+            Op::DeleteSnapshot(_) | Op::Restore(_) | Op::Preview(_) | Op::DeleteCheckpoint(_) => {}
         }
     }
 
@@ -278,6 +305,9 @@ impl Model {
         }
         for (image, then) in &self.snapshots {
             prop_assert_eq!(&self.content(*image), then, "a snapshot changed");
+        }
+        if let Some((image, then, _)) = &self.former {
+            prop_assert_eq!(&self.content(*image), then, "what a preview keeps changed");
         }
         if let Some((image, then, _)) = &self.backup {
             prop_assert_eq!(&self.content(*image), then, "what a backup reads changed");
@@ -313,11 +343,15 @@ proptest! {
         for op in &ops {
             let before = model.content(model.active.0);
             model.apply(op);
-            let is_still = !matches!(op, Op::Write(_) | Op::Restore(_));
+            let is_still = !matches!(
+                op,
+                Op::Write(_) | Op::Restore(_) | Op::Preview(_) | Op::EndPreview { commit: false }
+            );
             model.check(is_still.then_some(&before))?;
         }
         // In the end all that is left over can be tidied away: no more than an image for each name and each anchor.
         model.end_backup(false);
+        model.apply(&Op::EndPreview { commit: false });
         model.checkpoints.clear();
         for _ in 0..2 {
             model.apply(&Op::Tidy);

@@ -1,12 +1,14 @@
-//! Attaches disks to a VM that is down, and detaches them. Rows only.
+//! Attaches disks to a VM, and detaches them. Of a VM that is down it is rows only; a running one is given and deprived of
+//! disks by jobs ([`super::plug`]).
 
+use super::plug;
 use crate::{
     access,
     command::{Accepted, Attach, AttachFields, Detach, Origin},
     engine::Inner,
     event::{Event, What},
     fault::Fault,
-    journal::Actor,
+    journal::{self, Actor},
     lock::{self, Entity},
     vm::{configure::no_slot, spec, view::wrong_status},
 };
@@ -14,9 +16,10 @@ use std::sync::Arc;
 use stillpoint_store::{
     Tx,
     disk::DiskRow,
+    image,
     vm::{self, AttachmentRow},
 };
-use stillpoint_types::{Caller, DiskId, DiskInterface, FaultCode, Need, VmStatus};
+use stillpoint_types::{Caller, DiskId, DiskInterface, FaultCode, JobId, Need, VmStatus};
 
 /// A VM whose devices may change: down, and held by no job.
 pub(super) fn changeable(tx: &Tx, who: &Caller, id: stillpoint_types::VmId, what: &str) -> Result<access::Vm, Fault> {
@@ -36,6 +39,17 @@ fn expect_down(found: &access::Vm, what: &str) -> Result<(), Fault> {
 /// Writes a new attachment, checked but for the disk's own state.
 pub(crate) fn put(tx: &Tx, found: &access::Vm, disk: &DiskRow, fields: &AttachFields) -> Result<(), Fault> {
     expect_down(found, "attaching a disk")?;
+    vm::put_attachment(tx, &row_for(tx, found, disk, fields)?)?;
+    Ok(vm::touch(tx, found.row.id)?)
+}
+
+/// A new attachment, at a free place.
+pub(super) fn row_for(
+    tx: &Tx,
+    found: &access::Vm,
+    disk: &DiskRow,
+    fields: &AttachFields,
+) -> Result<AttachmentRow, Fault> {
     let attached = vm::attachments(tx, found.row.id)?;
     let interface = fields.interface.unwrap_or(DiskInterface::Virtio);
     let slot = spec::slot(&found.config, &attached, interface, fields.slot).ok_or_else(|| no_slot(&found.row.name))?;
@@ -43,20 +57,42 @@ pub(crate) fn put(tx: &Tx, found: &access::Vm, disk: &DiskRow, fields: &AttachFi
     if fields.bootable == Some(true) {
         expect_no_boot_disk(found, &attached, disk.id)?;
     }
-    vm::put_attachment(
-        tx,
-        &AttachmentRow {
-            vm: found.row.id,
-            disk: disk.id,
-            interface,
-            bootable: fields.bootable.unwrap_or(false),
-            active: fields.active.unwrap_or(true),
-            read_only: fields.read_only.unwrap_or(false),
-            slot,
-            position,
-        },
-    )?;
-    Ok(vm::touch(tx, found.row.id)?)
+    expect_no_common_image(tx, found, &attached, disk)?;
+    Ok(AttachmentRow {
+        vm: found.row.id,
+        disk: disk.id,
+        interface,
+        bootable: fields.bootable.unwrap_or(false),
+        active: fields.active.unwrap_or(true),
+        read_only: fields.read_only.unwrap_or(false),
+        slot,
+        position,
+    })
+}
+
+/// Disks of clones stand on one image. One machine has an image open once, for one disk.
+fn expect_no_common_image(
+    tx: &Tx,
+    found: &access::Vm,
+    attached: &[AttachmentRow],
+    disk: &DiskRow,
+) -> Result<(), Fault> {
+    let chain = |image| -> Result<Vec<_>, Fault> { Ok(image::chain(tx, image)?.iter().map(|row| row.id).collect()) };
+    let mine = chain(disk.image)?;
+    for a in attached.iter().filter(|a| a.disk != disk.id) {
+        let Some(other) = stillpoint_store::disk::get(tx, a.disk)? else {
+            continue;
+        };
+        if chain(other.image)?.iter().any(|id| mine.contains(id)) {
+            let text = format!(
+                "Cannot attach Virtual Disk. Disks {} and {} were cloned from one another and share an image, so VM {} cannot \
+                 have both: attach it to another VM.",
+                disk.alias, other.alias, found.row.name
+            );
+            return Err(Fault::new(FaultCode::DiskAttached, text));
+        }
+    }
+    Ok(())
 }
 
 /// One bootable disk a VM, as in oVirt.
@@ -80,23 +116,26 @@ pub(crate) async fn attach(
     command: Attach,
 ) -> Result<Accepted<DiskId>, Fault> {
     let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let found = changeable(tx, &who, command.vm, "attaching a disk")?;
-        take(tx, &who, &actor, &found, id, &command.fields)
+    let write = move |tx: &Tx| -> Result<Option<JobId>, Fault> {
+        let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        lock::expect_free(tx, Entity::Vm(command.vm), &found.row.name)?;
+        if found.row.status != VmStatus::Up || command.fields.active == Some(false) {
+            expect_down(&found, "attaching a disk")?;
+            take(tx, &who, &actor, &found, id, &command.fields)?;
+            return Ok(None);
+        }
+        let row = free_disk(tx, &who, &found, id)?;
+        Ok(Some(plug::plan_plug(tx, &actor, &found, &row, &command.fields)?))
     };
-    engine.store.write(write).await?;
-    Ok(Accepted { id, job: None })
+    let job = engine.store.write(write).await?;
+    if let Some(job) = job {
+        journal::executor::drive(engine, job, false);
+    }
+    Ok(Accepted { id, job })
 }
 
-/// Attaches a disk that is there and free to a VM whose devices may change.
-pub(crate) fn take(
-    tx: &Tx,
-    who: &Caller,
-    actor: &Actor,
-    found: &access::Vm,
-    id: DiskId,
-    fields: &AttachFields,
-) -> Result<(), Fault> {
+/// A disk that may be attached to the VM: there, visible, of its project, and nobody's.
+fn free_disk(tx: &Tx, who: &Caller, found: &access::Vm, id: DiskId) -> Result<DiskRow, Fault> {
     let row = access::named_disk(tx, who, id, Need::Operate)?;
     lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
     if row.project != found.row.project {
@@ -112,6 +151,20 @@ pub(crate) fn take(
         );
         return Err(Fault::new(FaultCode::DiskAttached, text));
     }
+    crate::snapshot::preview::expect_not_kept(tx, id, found.row.id, "attach Virtual Disk")?;
+    Ok(row)
+}
+
+/// Attaches a disk that is there and free to a VM whose devices may change.
+pub(crate) fn take(
+    tx: &Tx,
+    who: &Caller,
+    actor: &Actor,
+    found: &access::Vm,
+    id: DiskId,
+    fields: &AttachFields,
+) -> Result<(), Fault> {
+    let row = free_disk(tx, who, found, id)?;
     put(tx, found, &row, fields)?;
     let (project, name) = (found.row.project, &found.row.name);
     let text = format!(
@@ -139,12 +192,24 @@ pub(crate) async fn detach(
     command: Detach,
 ) -> Result<Accepted<DiskId>, Fault> {
     let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let found = changeable(tx, &who, command.vm, "detaching a disk")?;
-        attachment(tx, &found, id)?;
+    let write = move |tx: &Tx| -> Result<Option<JobId>, Fault> {
+        let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        lock::expect_free(tx, Entity::Vm(command.vm), &found.row.name)?;
+        let is_live = found.row.status == VmStatus::Up;
+        if !is_live {
+            expect_down(&found, "detaching a disk")?;
+        }
+        let attached = attachment(tx, &found, id)?;
         let row = access::disk(tx, &who, id, Need::Operate)?;
         lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
         crate::backup::expect_none_of_disk(tx, id, "detach Virtual Disk")?;
+        if is_live {
+            if command.delete {
+                super::delete::expect_in_no_snapshot(tx, &row)?;
+            }
+            let job = plug::plan_unplug(tx, &actor, &found, &row, &attached, command.delete)?;
+            return Ok(Some(job));
+        }
         vm::delete_attachment(tx, command.vm, id)?;
         stillpoint_store::checkpoint::forget_disk(tx, id)?;
         vm::touch(tx, command.vm)?;
@@ -160,9 +225,13 @@ pub(crate) async fn detach(
             .by(&actor)
             .vm(project, found.row.id, name)
             .disk(project, id, &row.alias)
-            .write(tx)
+            .write(tx)?;
+        Ok(None)
     };
-    engine.store.write(write).await?;
-    engine.tidy.notify_one();
-    Ok(Accepted { id, job: None })
+    let job = engine.store.write(write).await?;
+    match job {
+        Some(job) => journal::executor::drive(engine, job, false),
+        None => engine.tidy.notify_one(),
+    }
+    Ok(Accepted { id, job })
 }

@@ -5,11 +5,13 @@
 //! | `create` **pivot** | the base image's file, durable | the file is removed |
 //!
 //! The disk is visible, and locked, from the request on; if its file cannot be made it goes again (event 2022).
+//!
+//! A VM that runs gets it by a job of its own ([`super::plug`]), which this one's last transaction writes.
 
-use super::attach;
+use super::{attach, plug};
 use crate::{
     access,
-    command::{Accepted, CreateDisk, DomainRef, Origin},
+    command::{Accepted, AttachFields, CreateDisk, DomainRef, Origin},
     engine::Inner,
     event::{Event, What},
     fault::Fault,
@@ -28,7 +30,7 @@ use stillpoint_store::{
     job::JobRow,
     vm,
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, VmId, now_micros};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, VmId, VmStatus, now_micros};
 
 pub(crate) const KIND: &str = "disk_create";
 const VERSION: u32 = 1;
@@ -41,6 +43,9 @@ struct Params {
     size_bytes: u64,
     allocation: Allocation,
     vm: Option<VmId>,
+    /// How a running VM shall get it.
+    #[serde(default)]
+    plug: Option<AttachFields>,
 }
 
 /// Refuses what would leave a storage domain without its reserve.
@@ -168,10 +173,10 @@ fn plan(
         created_at: image.created_at,
     };
     insert(tx, &image, &row)?;
-    if let Some((vm_id, fields)) = &command.attach {
-        let found = access::vm(tx, who, *vm_id, Need::Operate)?;
-        attach::put(tx, &found, &row, fields)?;
-    }
+    let plug = match &command.attach {
+        Some((vm_id, fields)) => attach_new(tx, &access::vm(tx, who, *vm_id, Need::Operate)?, &row, fields)?,
+        None => None,
+    };
     let params = Params {
         disk: id,
         alias: alias.clone(),
@@ -183,6 +188,7 @@ fn plan(
             Allocation::Preallocated
         },
         vm: command.attach.map(|(vm, _)| vm),
+        plug,
     };
     let job = NewJob {
         kind: KIND,
@@ -198,6 +204,22 @@ fn plan(
         id,
         job: Some(enqueue(tx, actor, job)?),
     })
+}
+
+/// Attaches the new disk at once, or returns how a VM that runs shall get it.
+fn attach_new(
+    tx: &Tx,
+    found: &access::Vm,
+    row: &DiskRow,
+    fields: &AttachFields,
+) -> Result<Option<AttachFields>, Fault> {
+    if found.row.status == VmStatus::Up && fields.active != Some(false) {
+        // Refused now, not when it is made.
+        plug::expect_pluggable(found, attach::row_for(tx, found, row, fields)?.interface)?;
+        return Ok(Some(fields.clone()));
+    }
+    attach::put(tx, found, row, fields)?;
+    Ok(None)
 }
 
 /// Adds image and disk; ids that are taken are the client's fault.
@@ -216,6 +238,32 @@ pub(crate) fn insert(tx: &Tx, image: &ImageRow, row: &DiskRow) -> Result<(), Fau
         duplicate if duplicate.is_duplicate() => taken("disk", row.id.to_string()),
         other => other.into(),
     })
+}
+
+/// The disk is made: the VM that runs gets it, or, if it went down meanwhile, has it from the next start on.
+fn plug_made(tx: &Tx, job: &JobRow, params: &Params, id: VmId, fields: &AttachFields) -> Result<(), Fault> {
+    // The locks go with this job; the next one takes its own in the same transaction.
+    stillpoint_store::job::unlock(tx, job.id)?;
+    let gone = || Fault::internal("the VM or its disk is gone");
+    let vm = vm::get(tx, id)?.ok_or_else(gone)?;
+    let row = disk::get(tx, params.disk)?.ok_or_else(gone)?;
+    let (actor, name) = (Actor::of_job(job), vm.name.clone());
+    let config = from_json(&vm.config)?;
+    let found = access::Vm { row: vm, config };
+    let attached = tx.nested(|tx| -> Result<(), Fault> {
+        if found.row.status == VmStatus::Up {
+            plug::plan_plug(tx, &actor, &found, &row, fields).map(drop)
+        } else {
+            attach::put(tx, &found, &row, fields)
+        }
+    });
+    let Err(fault) = attached else { return Ok(()) };
+    let text = format!("Failed to plug disk {} to VM {name}: {}", params.alias, fault.text);
+    Event::new(What::DiskPlugFailed, text)
+        .by(&actor)
+        .vm(job.project, id, &name)
+        .disk(job.project, params.disk, &params.alias)
+        .write(tx)
 }
 
 /// The saga.
@@ -256,7 +304,11 @@ impl Saga for Create {
         Event::new(What::DiskAdded, text)
             .by(&actor)
             .disk(job.project, params.disk, &params.alias)
-            .write(tx)
+            .write(tx)?;
+        match params.vm.zip(params.plug.as_ref()) {
+            Some((vm, fields)) => plug_made(tx, job, params, vm, fields),
+            None => Ok(()),
+        }
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {

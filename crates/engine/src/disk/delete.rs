@@ -17,6 +17,19 @@ use stillpoint_store::{
 };
 use stillpoint_types::{Caller, DiskId, FaultCode, Need};
 
+/// Refuses to remove what a snapshot holds.
+pub(super) fn expect_in_no_snapshot(tx: &Tx, row: &DiskRow) -> Result<(), Fault> {
+    crate::snapshot::preview::expect_none_keeps(tx, row.id, "remove Virtual Disk")?;
+    let Some(id) = snapshot::of_disk(tx, row.id)?.into_iter().next() else {
+        return Ok(());
+    };
+    let text = format!(
+        "Cannot remove Virtual Disk. Disk {} is in use by snapshot {id}: remove the snapshot first.",
+        row.alias
+    );
+    Err(Fault::new(FaultCode::DiskAttached, text))
+}
+
 /// Takes the disk's row away; its images have no name then.
 pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault> {
     let refuse = |by: String| {
@@ -26,9 +39,7 @@ pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault>
     if let Some(a) = vm::attachments_of_disk(tx, row.id)?.first() {
         return refuse(format!("VM {}: detach it first", a.vm));
     }
-    if let Some(id) = snapshot::of_disk(tx, row.id)?.first() {
-        return refuse(format!("snapshot {id}: remove the snapshot first"));
-    }
+    expect_in_no_snapshot(tx, row)?;
     crate::backup::expect_none_of_disk(tx, row.id, "remove Virtual Disk")?;
     stillpoint_store::checkpoint::forget_disk(tx, row.id)?;
     disk::delete(tx, row.id)?;

@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
+pub(crate) mod plug;
 pub(crate) mod update;
 pub(crate) mod view;
 

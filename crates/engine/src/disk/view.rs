@@ -4,7 +4,7 @@ use crate::{
     access,
     engine::Inner,
     fault::Fault,
-    lock::{self, Entity},
+    lock::{self, Entity, Holders},
     view::{AttachmentView, DiskSnapshotView, DiskView, DomainView, Filter, Page},
 };
 use std::{
@@ -25,30 +25,49 @@ struct Unmeasured {
     images: Vec<ImageRow>,
 }
 
-fn unmeasured(conn: &Conn, row: DiskRow) -> Result<Unmeasured, Fault> {
-    let images = image::of_disk(conn, row.id)?;
-    let format = image::get(conn, row.image)?.map_or(ImageFormat::Cow, |image| image.format);
-    let view = DiskView {
-        id: row.id,
-        project: row.project,
-        alias: row.alias,
-        description: row.description,
-        size_bytes: row.size_bytes,
-        format,
-        sparse: row.sparse,
-        image: row.image,
-        domain: row.domain,
-        actual_bytes: 0,
-        total_bytes: 0,
-        illegal: row.illegal,
-        holder: lock::holder(conn, Entity::Disk(row.id))?,
-        vms: vm::attachments_of_disk(conn, row.id)?
-            .into_iter()
-            .map(|a| a.vm)
-            .collect(),
-        created_at: row.created_at,
+/// All that is asked of the catalogue for these disks, in four questions however many they are.
+fn unmeasured(conn: &Conn, rows: Vec<DiskRow>) -> Result<Vec<Unmeasured>, Fault> {
+    if rows.is_empty() {
+        return Ok(vec![]);
+    }
+    let ids: Vec<DiskId> = rows.iter().map(|row| row.id).collect();
+    let holders = Holders::of_disks(conn)?;
+    let mut images: HashMap<DiskId, Vec<ImageRow>> = HashMap::new();
+    for image in image::of_disks(conn, &ids)? {
+        images.entry(image.disk).or_default().push(image);
+    }
+    let mut vms: HashMap<DiskId, Vec<VmId>> = HashMap::new();
+    for attachment in vm::attachments_of_disks(conn, &ids)? {
+        vms.entry(attachment.disk).or_default().push(attachment.vm);
+    }
+    let one = |row: DiskRow| {
+        let images = images.remove(&row.id).unwrap_or_default();
+        let active = images.iter().find(|image| image.id == row.image);
+        let format = match active {
+            Some(image) => image.format,
+            // It stands on an image that another disk brought, or that is still being made.
+            None => image::get(conn, row.image)?.map_or(ImageFormat::Cow, |image| image.format),
+        };
+        let view = DiskView {
+            id: row.id,
+            project: row.project,
+            alias: row.alias,
+            description: row.description,
+            size_bytes: row.size_bytes,
+            format,
+            sparse: row.sparse,
+            image: row.image,
+            domain: row.domain,
+            actual_bytes: 0,
+            total_bytes: 0,
+            illegal: row.illegal,
+            holder: holders.of(Entity::Disk(row.id)),
+            vms: vms.remove(&row.id).unwrap_or_default(),
+            created_at: row.created_at,
+        };
+        Ok(Unmeasured { view, images })
     };
-    Ok(Unmeasured { view, images })
+    rows.into_iter().map(one).collect()
 }
 
 async fn measured(engine: &Inner, disks: Vec<Unmeasured>) -> Result<Vec<DiskView>, Fault> {
@@ -76,9 +95,7 @@ async fn read(
 ) -> Result<Vec<DiskView>, Fault> {
     let found = engine
         .store
-        .read(move |conn| -> Result<Vec<_>, Fault> {
-            rows(conn)?.into_iter().map(|row| unmeasured(conn, row)).collect()
-        })
+        .read(move |conn| -> Result<Vec<_>, Fault> { unmeasured(conn, rows(conn)?) })
         .await?;
     measured(engine, found).await
 }
@@ -108,11 +125,8 @@ pub(crate) async fn page_of_domain(
 /// backups of its VM, is looked at once.
 pub(crate) async fn named(engine: &Arc<Inner>, ids: HashSet<DiskId>) -> Result<HashMap<DiskId, DiskView>, Fault> {
     let rows = move |conn: &Conn| -> Result<Vec<_>, Fault> {
-        let mut rows = Vec::with_capacity(ids.len());
-        for id in ids {
-            rows.extend(disk::get(conn, id)?);
-        }
-        Ok(rows)
+        let ids: Vec<DiskId> = ids.into_iter().collect();
+        Ok(disk::of_ids(conn, &ids)?)
     };
     let views = read(engine, rows).await?;
     Ok(views.into_iter().map(|view| (view.id, view)).collect())
@@ -133,30 +147,51 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: DiskId) -> Result
 
 pub(crate) async fn attachments(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<Vec<AttachmentView>, Fault> {
     let who = who.clone();
+    let visible = move |conn: &Conn| access::vm(conn, &who, id, Need::Read).map(|_vm| vec![id]);
+    let mut views = attachments_in(engine, visible).await?;
+    Ok(views.remove(&id).unwrap_or_default())
+}
+
+/// The disks of each of the VMs that the caller may see, in device order: the same number of questions however many they
+/// are. What is not visible is passed over.
+pub(crate) async fn attachments_of_all(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    ids: Vec<VmId>,
+) -> Result<HashMap<VmId, Vec<AttachmentView>>, Fault> {
+    let who = who.clone();
+    attachments_in(engine, move |conn| access::visible_vms(conn, &who, &ids)).await
+}
+
+async fn attachments_in(
+    engine: &Arc<Inner>,
+    vms: impl FnOnce(&Conn) -> Result<Vec<VmId>, Fault> + Send + 'static,
+) -> Result<HashMap<VmId, Vec<AttachmentView>>, Fault> {
     let (rows, disks) = engine
         .store
         .read(move |conn| -> Result<_, Fault> {
-            access::vm(conn, &who, id, Need::Read)?;
-            let rows = vm::attachments(conn, id)?;
-            let mut disks = Vec::with_capacity(rows.len());
-            for a in &rows {
-                let row = disk::get(conn, a.disk)?.ok_or_else(|| Fault::internal("an attached disk is gone"))?;
-                disks.push(unmeasured(conn, row)?);
-            }
-            Ok((rows, disks))
+            let rows = vm::attachments_of_all(conn, &vms(conn)?)?;
+            let ids: HashSet<DiskId> = rows.iter().map(|row| row.disk).collect();
+            let ids: Vec<DiskId> = ids.into_iter().collect();
+            Ok((rows, unmeasured(conn, disk::of_ids(conn, &ids)?)?))
         })
         .await?;
     let disks = measured(engine, disks).await?;
-    let view = |(a, disk): (vm::AttachmentRow, DiskView)| AttachmentView {
-        vm: id,
-        disk,
-        interface: a.interface,
-        bootable: a.bootable,
-        active: a.active,
-        read_only: a.read_only,
-        slot: a.slot,
-    };
-    Ok(rows.into_iter().zip(disks).map(view).collect())
+    let disks: HashMap<DiskId, DiskView> = disks.into_iter().map(|disk| (disk.id, disk)).collect();
+    let mut views: HashMap<VmId, Vec<AttachmentView>> = HashMap::new();
+    for row in rows {
+        let disk = disks.get(&row.disk).cloned();
+        views.entry(row.vm).or_default().push(AttachmentView {
+            vm: row.vm,
+            disk: disk.ok_or_else(|| Fault::internal("an attached disk is gone"))?,
+            interface: row.interface,
+            bootable: row.bootable,
+            active: row.active,
+            read_only: row.read_only,
+            slot: row.slot,
+        });
+    }
+    Ok(views)
 }
 
 pub(crate) async fn attachment(

@@ -5,9 +5,10 @@
 use super::Engine;
 use crate::{
     command::{
-        Accepted, AddNic, AdoptDisk, Attach, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer,
-        CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, FinalizeBackup, Origin, RemoveNic,
-        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
+        Accepted, AddNic, AdoptDisk, Attach, CloneVm, ControlTransfer, CreateBackup, CreateDisk, CreateSnapshot,
+        CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach, EndPreview,
+        FinalizeBackup, FreezeVm, Origin, PreviewSnapshot, RebootVm, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm,
+        StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
@@ -22,6 +23,12 @@ impl Engine {
     /// Makes a VM from the Blank template.
     pub async fn create_vm(&self, who: &Caller, origin: &Origin, command: CreateVm) -> Result<Accepted<VmId>, Fault> {
         vm::configure::create(&self.inner, who, origin, command).await
+    }
+
+    /// Makes a VM from a snapshot of another one.
+    pub async fn clone_vm(&self, who: &Caller, origin: &Origin, command: CloneVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::clone::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
     }
 
     /// Changes a VM.
@@ -75,6 +82,23 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
+    /// Freezes a guest's file systems.
+    pub async fn freeze_vm(&self, who: &Caller, origin: &Origin, command: FreezeVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::freeze::freeze(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
+    }
+
+    /// Thaws a guest's file systems.
+    pub async fn thaw_vm(&self, who: &Caller, origin: &Origin, command: FreezeVm) -> Result<Accepted<VmId>, Fault> {
+        let begin = || vm::freeze::thaw(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
+    }
+
+    /// Restarts a guest.
+    pub async fn reboot_vm(&self, who: &Caller, origin: &Origin, command: RebootVm) -> Result<Accepted<VmId>, Fault> {
+        vm::freeze::reboot(&self.inner, who, origin, command).await
+    }
+
     /// Makes a disk.
     pub async fn create_disk(
         &self,
@@ -118,7 +142,7 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
-    /// Attaches a disk to a VM that is down.
+    /// Attaches a disk to a VM.
     pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::attach(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
@@ -135,7 +159,7 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
-    /// Detaches a disk from a VM that is down.
+    /// Detaches a disk from a VM.
     pub async fn detach(&self, who: &Caller, origin: &Origin, command: Detach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::detach(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
@@ -171,6 +195,39 @@ impl Engine {
         command: RestoreSnapshot,
     ) -> Result<Accepted<SnapshotId>, Fault> {
         let begin = || snapshot::restore::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Runs a VM on a snapshot, on trial.
+    pub async fn preview_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: PreviewSnapshot,
+    ) -> Result<Accepted<SnapshotId>, Fault> {
+        let begin = || snapshot::preview::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Keeps what a preview shows.
+    pub async fn commit_preview(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: EndPreview,
+    ) -> Result<Accepted<VmId>, Fault> {
+        let begin = || snapshot::preview::end::commit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
+    }
+
+    /// Goes back to what was there before a preview.
+    pub async fn undo_preview(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: EndPreview,
+    ) -> Result<Accepted<VmId>, Fault> {
+        let begin = || snapshot::preview::end::undo(&self.inner, who, origin, command);
         self.inner.patiently(begin).await
     }
 

@@ -10,6 +10,7 @@ use crate::{
     },
     vm,
 };
+use std::collections::HashMap;
 use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, SnapshotId, TransferId, VmId};
 
 /// Views: what a caller may see, read in one transaction each.
@@ -35,6 +36,29 @@ impl Engine {
     /// The disks of a VM, in device order.
     pub async fn attachments(&self, who: &Caller, vm: VmId) -> Result<Vec<AttachmentView>, Fault> {
         crate::disk::view::attachments(&self.inner, who, vm).await
+    }
+
+    /// The disks of each of the VMs that the caller may see, in device order: asked for together.
+    pub async fn attachments_of_all(
+        &self,
+        who: &Caller,
+        vms: Vec<VmId>,
+    ) -> Result<HashMap<VmId, Vec<AttachmentView>>, Fault> {
+        crate::disk::view::attachments_of_all(&self.inner, who, vms).await
+    }
+
+    /// The snapshots of each of the VMs that the caller may see, oldest first: asked for together.
+    pub async fn snapshots_of_all(
+        &self,
+        who: &Caller,
+        vms: Vec<VmId>,
+    ) -> Result<HashMap<VmId, Vec<SnapshotView>>, Fault> {
+        snapshot::view::of_all(&self.inner, who, vms).await
+    }
+
+    /// How many snapshots each of these VMs has, which the caller has seen; one that has none is not named.
+    pub async fn snapshot_counts(&self, vms: Vec<VmId>) -> Result<HashMap<VmId, u64>, Fault> {
+        snapshot::view::counts(&self.inner, vms).await
     }
 
     /// One disk of a VM.

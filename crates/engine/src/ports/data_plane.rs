@@ -4,7 +4,7 @@
 //! Tickets live in the data plane's memory only. After a restart the core adds them anew from its transfers: `add` of
 //! a ticket that is there with the same id is "already so".
 
-use super::Driven;
+use super::{Driven, ImageRef};
 use async_trait::async_trait;
 use std::{path::PathBuf, time::Duration};
 
@@ -24,6 +24,9 @@ pub enum Source {
     },
     /// A raw file that nobody writes to but this ticket: read and written in this process, without a server between.
     Raw(PathBuf),
+    /// A chain of files that nobody writes to, base first, read in this process (ADR 0013). The lowest need not be the
+    /// disk's base: what is below it is then read as not there. Only for tickets that read.
+    Chain(Vec<ImageRef>),
 }
 
 /// What a ticket allows.
@@ -75,7 +78,8 @@ pub struct TicketStatus {
 /// The server of tickets.
 #[async_trait]
 pub trait DataPlane: Send + Sync + 'static {
-    /// Serves a ticket from now on. Opens its source once, so that a bad one is told here.
+    /// Serves a ticket from now on. Opens its source once, so that a bad one is told here. Of a chain that it cannot read
+    /// itself, but a QEMU perhaps can, it says [`super::DriverErrorKind::Unsupported`].
     async fn add(&self, ticket: Ticket) -> Driven<()>;
 
     /// Lets it live on for so long from now.

@@ -200,6 +200,9 @@ pub(crate) async fn record(engine: &Inner, row: &VmRow, found: Found) -> Result<
         .await
 }
 
+/// The detail of a VM whose vCPUs cannot go on.
+pub(crate) const CRASHED: &str = "internal-error";
+
 /// A run state in the VM's words.
 pub(crate) fn status_of(state: Option<RunState>, before: VmStatus) -> (VmStatus, &'static str) {
     match state {
@@ -207,6 +210,7 @@ pub(crate) fn status_of(state: Option<RunState>, before: VmStatus) -> (VmStatus,
         Some(RunState::Running) => (VmStatus::Up, ""),
         Some(RunState::Paused | RunState::Incoming) => (VmStatus::Paused, ""),
         Some(RunState::IoError) => (VmStatus::Paused, "io-error"),
+        Some(RunState::Crashed) => (VmStatus::Paused, CRASHED),
         Some(RunState::Shutdown) => (VmStatus::PoweringDown, ""),
         Some(RunState::Other) | None => (before, ""),
     }

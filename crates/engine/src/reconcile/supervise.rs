@@ -3,7 +3,7 @@
 //! Events only wake: what is written is what the monitor says when it is asked. Between events a slow round asks every
 //! machine that is on record, so that one that was stopped (SIGSTOP) is told as not responding, and found again.
 
-use super::recover::{self, Found, status_of};
+use super::recover::{self, CRASHED, Found, status_of};
 use crate::{
     engine::Inner,
     event::{Event, What},
@@ -128,10 +128,18 @@ async fn changed(engine: &Inner, id: VmId) -> Result<(), Fault> {
                 return Ok(());
             }
             let (status, detail) = status_of(Some(state), row.status);
-            if status != row.status || detail != row.status_detail {
-                vm::set_status(tx, id, status, detail)?;
+            if status == row.status && detail == row.status_detail {
+                return Ok(());
             }
-            Ok(())
+            vm::set_status(tx, id, status, detail)?;
+            if detail != CRASHED {
+                return Ok(());
+            }
+            let text = format!(
+                "VM {} stands still for good: its virtual CPU met an internal error (qemu.log in its run directory says which). Stop it and start it again. If that happens at each start, KVM does not work on this host: start the daemon with --accel tcg.",
+                row.name
+            );
+            Event::new(What::VmCrashed, text).vm(row.project, id, &row.name).write(tx)
         })
         .await
 }

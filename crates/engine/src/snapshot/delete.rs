@@ -37,7 +37,7 @@ use stillpoint_store::{
     Conn, Tx, backup, checkpoint,
     image::{self, ImageState},
     job::JobRow,
-    snapshot,
+    snapshot, transfer,
 };
 use stillpoint_types::{
     BackupId, Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus,
@@ -84,6 +84,7 @@ pub(crate) async fn submit(
             let row = access::snapshot(tx, &found, command.snapshot)?;
             crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
             crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
+            super::preview::expect_none(tx, found.row.id, "remove Snapshot")?;
             if row.kind != SnapshotType::Regular {
                 return Err(Fault::new(
                     FaultCode::SnapshotNotRegular,
@@ -247,7 +248,8 @@ pub(crate) fn tree_of(conn: &Conn, id: ImageId, ended: Option<BackupId>) -> Resu
         let (disks, snapshots) = image::names(conn, row.id)?;
         let creating = row.state == ImageState::Creating;
         todo.extend(image::children(conn, row.id)?);
-        if backup::reader_of(conn, row.id)?.is_some_and(|reader| Some(reader) != ended) {
+        let by_backup = backup::reader_of(conn, row.id)?.is_some_and(|reader| Some(reader) != ended);
+        if by_backup || transfer::is_read(conn, row.id)? {
             read.push(row.id);
         }
         nodes.insert(

@@ -99,6 +99,7 @@ fn plan(
     }
     crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
     crate::backup::expect_none(tx, found.row.id, "restore Snapshot")?;
+    super::preview::expect_none(tx, found.row.id, "restore Snapshot")?;
     if row.kind != SnapshotType::Regular {
         return Err(Fault::new(
             FaultCode::SnapshotNotRegular,
@@ -234,20 +235,41 @@ pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
 
 impl Restore {
     async fn prepare(&self, cx: &Cx) -> Result<Done, StepError> {
-        let mut tasks = tokio::task::JoinSet::new();
-        for disk in self.params.disks.clone() {
-            let images = Arc::clone(&cx.engine.images);
-            tasks.spawn(async move {
-                images
-                    .create_overlay(&disk.overlay, &disk.base, disk.size_bytes, true)
-                    .await
-            });
-        }
-        while let Some(made) = tasks.join_next().await {
-            made.map_err(Fault::internal)??;
-        }
+        make_overlays(cx, &self.params.disks).await?;
         Ok(Done::nothing())
     }
+}
+
+/// Ensures that the overlays' files are there, durable.
+pub(crate) async fn make_overlays(cx: &Cx, disks: &[SwitchDisk]) -> Result<(), StepError> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for disk in disks.iter().cloned() {
+        let images = Arc::clone(&cx.engine.images);
+        tasks.spawn(async move {
+            images
+                .create_overlay(&disk.overlay, &disk.base, disk.size_bytes, true)
+                .await
+        });
+    }
+    while let Some(made) = tasks.join_next().await {
+        made.map_err(Fault::internal)??;
+    }
+    Ok(())
+}
+
+/// Ensures that they are not.
+pub(crate) async fn withdraw_overlays(cx: &Cx, disks: &[SwitchDisk]) -> Result<(), StepError> {
+    for SwitchDisk {
+        overlay,
+        base,
+        size_bytes,
+        ..
+    } in disks
+    {
+        let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
+        withdrawn.map_err(StepError::later)?;
+    }
+    Ok(())
 }
 
 /// Rows only: the VM is the snapshot's from here on.
@@ -337,16 +359,7 @@ impl Saga for Restore {
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
         if cx.step.name == "prepare" {
-            for SwitchDisk {
-                overlay,
-                base,
-                size_bytes,
-                ..
-            } in &self.params.disks
-            {
-                let withdrawn = cx.engine.images.withdraw_overlay(overlay, base, *size_bytes).await;
-                withdrawn.map_err(StepError::later)?;
-            }
+            withdraw_overlays(cx, &self.params.disks).await?;
         }
         Ok(Undo::Undone)
     }

@@ -1,34 +1,44 @@
 //! Snapshots as clients see them.
 
 use crate::{
-    access::{self, Vm},
+    access,
     config::SnapshotConfig,
     engine::Inner,
     fault::Fault,
     journal::from_json,
-    lock::{self, Entity},
+    lock::{self, Entity, Holders},
     snapshot::create,
-    view::{SnapshotDiskView, SnapshotStatus, SnapshotView},
+    view::{Holder, SnapshotDiskView, SnapshotStatus, SnapshotView},
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use stillpoint_store::{
-    Conn, image,
+    Conn, image, preview,
     snapshot::{self, SnapshotRow},
+    vm,
 };
-use stillpoint_types::{Caller, Need, SnapshotId, SnapshotType, VmId};
+use stillpoint_types::{Access, Caller, Need, SnapshotId, SnapshotType, VmId};
 
-fn view(conn: &Conn, vm: &Vm, row: SnapshotRow) -> Result<SnapshotView, Fault> {
-    let holder = lock::holder(conn, Entity::Snapshot(row.id))?;
-    let status = match (&holder, row.kind) {
-        (Some(_), _) => SnapshotStatus::Locked,
-        (None, SnapshotType::Regular | SnapshotType::Active | SnapshotType::Preview) => SnapshotStatus::Ok,
+fn view(
+    vm_name: &str,
+    row: SnapshotRow,
+    holder: Option<Holder>,
+    previous: Option<SnapshotId>,
+    is_previewed: bool,
+) -> Result<SnapshotView, Fault> {
+    let status = match &holder {
+        Some(_) => SnapshotStatus::Locked,
+        None if is_previewed => SnapshotStatus::InPreview,
+        None => SnapshotStatus::Ok,
     };
     let config = row.config.as_deref().map(from_json::<SnapshotConfig>).transpose()?;
     Ok(SnapshotView {
-        previous: snapshot::previous(conn, row.vm, row.seq)?,
+        previous,
         id: row.id,
         vm: row.vm,
-        vm_name: vm.row.name.clone(),
+        vm_name: vm_name.to_owned(),
         description: row.description,
         kind: row.kind,
         status,
@@ -39,15 +49,72 @@ fn view(conn: &Conn, vm: &Vm, row: SnapshotRow) -> Result<SnapshotView, Fault> {
     })
 }
 
+/// The views of a VM's snapshots, which come oldest first.
+fn views(
+    vm_name: &str,
+    rows: Vec<SnapshotRow>,
+    holders: &Holders,
+    previewed: &HashSet<SnapshotId>,
+) -> Result<Vec<SnapshotView>, Fault> {
+    let mut previous = None;
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, holder) = (row.id, holders.of(Entity::Snapshot(row.id)));
+        views.push(view(vm_name, row, holder, previous, previewed.contains(&id))?);
+        previous = Some(id);
+    }
+    Ok(views)
+}
+
 pub(crate) async fn of_vm(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<Vec<SnapshotView>, Fault> {
     let who = who.clone();
     let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
         let found = access::vm(conn, &who, id, Need::Read)?;
-        snapshot::of_vm(conn, id)?
-            .into_iter()
-            .map(|row| view(conn, &found, row))
+        let previewed = preview::of_vm(conn, id)?.map(|row| row.snapshot).into_iter().collect();
+        let holders = Holders::of_snapshots(conn)?;
+        views(&found.row.name, snapshot::of_vm(conn, id)?, &holders, &previewed)
+    };
+    engine.store.read(read).await
+}
+
+/// The snapshots of each of the VMs that the caller may see, oldest first: the same number of questions however many they
+/// are. What is not visible is passed over.
+pub(crate) async fn of_all(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    ids: Vec<VmId>,
+) -> Result<HashMap<VmId, Vec<SnapshotView>>, Fault> {
+    let who = who.clone();
+    let read = move |conn: &Conn| -> Result<HashMap<_, _>, Fault> {
+        let vms = vm::of_ids(conn, &ids)?.into_iter();
+        let names: HashMap<VmId, String> = vms
+            .filter(|row| who.may(row.project, Need::Read) == Access::Allowed)
+            .map(|row| (row.id, row.name))
+            .collect();
+        let visible: Vec<VmId> = names.keys().copied().collect();
+        let holders = Holders::of_snapshots(conn)?;
+        let previewed = preview::of_vms(conn, &visible)?;
+        let previewed = previewed.into_iter().map(|row| row.snapshot).collect();
+        let mut rows: HashMap<VmId, Vec<SnapshotRow>> = HashMap::new();
+        for row in snapshot::of_vms(conn, &visible)? {
+            rows.entry(row.vm).or_default().push(row);
+        }
+        names
+            .iter()
+            .map(|(id, name)| {
+                Ok((
+                    *id,
+                    views(name, rows.remove(id).unwrap_or_default(), &holders, &previewed)?,
+                ))
+            })
             .collect()
     };
+    engine.store.read(read).await
+}
+
+/// How many snapshots each of the VMs has; what has none is not named. Tells nothing but numbers of what is asked for.
+pub(crate) async fn counts(engine: &Arc<Inner>, ids: Vec<VmId>) -> Result<HashMap<VmId, u64>, Fault> {
+    let read = move |conn: &Conn| -> Result<_, Fault> { Ok(snapshot::counts(conn, &ids)?.into_iter().collect()) };
     engine.store.read(read).await
 }
 
@@ -55,7 +122,11 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, vm: VmId, id: Snapsho
     let who = who.clone();
     let read = move |conn: &Conn| -> Result<_, Fault> {
         let found = access::vm(conn, &who, vm, Need::Read)?;
-        view(conn, &found, access::snapshot(conn, &found, id)?)
+        let row = access::snapshot(conn, &found, id)?;
+        let holder = lock::holder(conn, Entity::Snapshot(id))?;
+        let previous = snapshot::previous(conn, vm, row.seq)?;
+        let is_previewed = preview::of_vm(conn, vm)?.is_some_and(|preview| preview.snapshot == id);
+        view(&found.row.name, row, holder, previous, is_previewed)
     };
     engine.store.read(read).await
 }

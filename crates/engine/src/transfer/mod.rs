@@ -5,7 +5,7 @@
 //!
 //! | step | does | undone by |
 //! |---|---|---|
-//! | `serve` | opens the image (a storage daemon's NBD export, or a raw file), adds the ticket; phase `transferring` | ticket removed, daemon ended |
+//! | `serve` | opens the image (for an upload a storage daemon's NBD export; for a download its files), adds the ticket; phase `transferring` | ticket removed, daemon ended |
 //! | `transfer` | waits for the client: looks after idle ones, tickets, failures; ends when he is done or gives up | - |
 //! | `flush` | removes the ticket: not a byte moves any more, what was written is durable | - |
 //! | `close` | ends the daemon; an upload is verified | - |

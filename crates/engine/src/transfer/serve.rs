@@ -5,7 +5,7 @@ use crate::{
     event::What,
     fault::Fault,
     journal::{Cx, Done, StepError},
-    ports::{Allocation, Chain, Export, ImageRef, Rights, Source, Ticket},
+    ports::{Allocation, Chain, DriverErrorKind, Export, ImageRef, Rights, Source, Ticket},
 };
 use stillpoint_store::{
     Tx,
@@ -88,6 +88,23 @@ impl Transfer {
         row: &TransferRow,
         before: Option<&Served>,
     ) -> Result<Served, Fault> {
+        if let Some(source) = self.in_process(row)? {
+            let is_chain = matches!(source, Source::Chain(_));
+            match cx.engine.data_plane.add(self.ticket(row, source)).await {
+                Ok(()) => return Ok(Self::served(cx, Served { process: None })),
+                // QEMU knows more kinds of images; and perhaps it serves this one already.
+                Err(error)
+                    if is_chain
+                        && matches!(
+                            error.kind,
+                            DriverErrorKind::Unsupported | DriverErrorKind::AlreadyExists
+                        ) =>
+                {
+                    tracing::info!(transfer = %row.id, why = error.chain(), "a storage daemon serves an image");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         let (source, served) = self.open(cx, row).await?;
         if row.direction == TransferDirection::Upload && before.is_some_and(|before| *before != served) {
             return Err(Fault::new(
@@ -95,8 +112,18 @@ impl Transfer {
                 "The storage daemon that wrote the upload has ended; what it had not flushed may be lost. Upload again.",
             ));
         }
+        cx.engine.data_plane.add(self.ticket(row, source)).await?;
+        Ok(Self::served(cx, served))
+    }
+
+    fn served(cx: &Cx, served: Served) -> Served {
+        cx.engine.served.send_modify(|count| *count += 1);
+        served
+    }
+
+    fn ticket(&self, row: &TransferRow, source: Source) -> Ticket {
         let upload = row.direction == TransferDirection::Upload;
-        let ticket = Ticket {
+        Ticket {
             id: row.ticket.clone(),
             source,
             dirty: self.params.dirty.clone(),
@@ -109,27 +136,32 @@ impl Transfer {
             valid_for: TICKET_VALID,
             file_name: (!upload).then(|| file_name(row)),
             transfer: row.id.to_string(),
-        };
-        cx.engine.data_plane.add(ticket).await?;
-        cx.engine.served.send_modify(|count| *count += 1);
-        Ok(served)
+        }
+    }
+
+    /// What the data plane reads itself: what a download reads is frozen, or its disk is locked (ADR 0013).
+    fn in_process(&self, row: &TransferRow) -> Result<Option<Source>, Fault> {
+        let layers = &self.params.layers;
+        if row.direction == TransferDirection::Upload {
+            return Ok(None);
+        }
+        let alone = layers.len() == 1 && layers.iter().all(|layer| layer.format == ImageFormat::Raw);
+        if alone || row.format == ImageFormat::Cow {
+            // The bytes of one file, which our lock keeps others from writing to.
+            return Ok(Some(Source::Raw(self.top()?.path.clone())));
+        }
+        Ok(Some(Source::Chain(layers.clone())))
     }
 
     async fn open(&self, cx: &Cx, row: &TransferRow) -> Result<(Source, Served), Fault> {
         let Params { layers, staging, .. } = &self.params;
-        let download = row.direction == TransferDirection::Download;
-        let alone = layers.len() == 1 && layers.iter().all(|layer| layer.format == ImageFormat::Raw);
-        if download && (alone || row.format == ImageFormat::Cow) {
-            // The bytes of one file, which our lock keeps others from writing to.
-            return Ok((Source::Raw(self.top()?.path.clone()), Served { process: None }));
-        }
         let images = match staging {
             Some(staging) => vec![staging.clone()],
             None => layers.clone(),
         };
         let export = Export {
             chain: Chain { disk: row.disk, images },
-            writable: !download,
+            writable: row.direction == TransferDirection::Upload,
         };
         let exported = cx.engine.hypervisor.open_export(cx.job.id, &export).await?;
         let source = Source::Nbd {

@@ -15,6 +15,7 @@ use crate::{
     journal::{Actor, to_json},
     limits,
     lock::{self, Entity},
+    snapshot::preview as snapshot_preview,
 };
 use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
@@ -51,7 +52,7 @@ fn blank(machine: String) -> VmConfig {
 }
 
 /// Puts the given fields into a configuration, checked.
-fn fill(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> {
+pub(super) fn fill(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> {
     let set = |place: &mut String, value: &Option<String>, what: &str, max: usize| -> Result<(), Fault> {
         let Some(value) = value else { return Ok(()) };
         limits::text(what, value, max)?;
@@ -120,7 +121,7 @@ fn fill_hardware(config: &mut VmConfig, fields: &VmFields) -> Result<(), Fault> 
     Ok(())
 }
 
-fn name_in_use(name: &str) -> Fault {
+pub(super) fn name_in_use(name: &str) -> Fault {
     Fault::new(
         FaultCode::NameInUse,
         format!("Cannot add VM. The VM name {name} is already in use; choose another."),
@@ -305,6 +306,7 @@ pub(crate) async fn delete(
             ));
         }
         crate::backup::expect_none(tx, id, "remove VM")?;
+        snapshot_preview::expect_none(tx, id, "remove VM")?;
         vm::set_resume_memory(tx, id, None)?;
         stillpoint_store::checkpoint::delete_of_vm(tx, id)?;
         stillpoint_store::backup::delete_of_vm(tx, id)?;
@@ -400,7 +402,7 @@ fn checked_mac(given: &str) -> Result<String, Fault> {
 }
 
 /// `56:6f` is oVirt's default range; the rest comes from the interface's own random id.
-fn made_up_mac(id: NicId) -> String {
+pub(super) fn made_up_mac(id: NicId) -> String {
     let [a, b, c, d, ..] = *id.0.as_bytes();
     format!("56:6f:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }

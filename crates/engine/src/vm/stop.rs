@@ -49,7 +49,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
+pub(super) async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm, Fault> {
     let who = who.clone();
     engine
         .store
@@ -57,6 +57,8 @@ async fn find(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<access::Vm,
             let found = access::vm(conn, &who, id, Need::Operate)?;
             match lock::holding_saga(conn, Entity::Vm(id))?.as_deref() {
                 None | Some(snapshot::delete::KIND | snapshot::delete::KIND_MERGE) => Ok(found),
+                // The guest does not let go of a disk: its end, or its restart, does.
+                Some(crate::disk::plug::KIND_UNPLUG) => Ok(found),
                 // Its job waits for a QEMU that does not answer: ending it is the way out, and the job sees that.
                 Some(_) if found.row.status == VmStatus::NotResponding => Ok(found),
                 Some(_) => lock::expect_free(conn, Entity::Vm(id), &found.row.name).map(|()| found),

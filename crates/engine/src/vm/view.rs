@@ -5,8 +5,8 @@ use crate::{
     engine::Inner,
     fault::Fault,
     journal::from_json,
-    lock::{self, Entity},
-    view::{Filter, Page, VmView},
+    lock::{self, Entity, Holders},
+    view::{Filter, Holder, Page, VmView},
 };
 use std::sync::Arc;
 use stillpoint_store::{Conn, Query, Stored, vm::VmRow};
@@ -27,18 +27,18 @@ pub(crate) fn wrong_status(name: &str, status: VmStatus, what: &str, allowed: &s
     )
 }
 
-fn view(conn: &Conn, vm: Vm) -> Result<VmView, Fault> {
-    Ok(VmView {
+fn view(vm: Vm, holder: Option<Holder>) -> VmView {
+    VmView {
         id: vm.row.id,
         project: vm.row.project,
         config: vm.config,
         status: vm.row.status,
         status_detail: vm.row.status_detail,
-        holder: lock::holder(conn, Entity::Vm(vm.row.id))?,
+        holder,
         created_at: vm.row.created_at,
         started_at: vm.row.started_at,
         stopped_at: vm.row.stopped_at,
-    })
+    }
 }
 
 /// The store's query for a page that a caller may see. An id filter that is no id matches nothing.
@@ -61,9 +61,10 @@ pub(crate) async fn page(
 ) -> Result<Vec<VmView>, Fault> {
     let query = query(who, filter, page);
     let read = move |conn: &Conn| -> Result<Vec<_>, Fault> {
+        let holders = Holders::of_vms(conn)?;
         let one = |row: VmRow| {
-            let config = from_json(&row.config)?;
-            view(conn, Vm { row, config })
+            let (config, holder) = (from_json(&row.config)?, holders.of(Entity::Vm(row.id)));
+            Ok(view(Vm { row, config }, holder))
         };
         stillpoint_store::vm::page(conn, &query)?.into_iter().map(one).collect()
     };
@@ -74,7 +75,11 @@ pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<V
     let who = who.clone();
     engine
         .store
-        .read(move |conn| view(conn, access::vm(conn, &who, id, Need::Read)?))
+        .read(move |conn| -> Result<_, Fault> {
+            let vm = access::vm(conn, &who, id, Need::Read)?;
+            let holder = lock::holder(conn, Entity::Vm(id))?;
+            Ok(view(vm, holder))
+        })
         .await
 }
 

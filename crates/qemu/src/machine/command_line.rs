@@ -216,7 +216,7 @@ fn controllers(line: &mut Line, spec: &MachineSpec) {
     }
 }
 
-fn disk_options(disk: &DiskSpec) -> Driven<Value> {
+pub(crate) fn disk_options(disk: &DiskSpec) -> Driven<Value> {
     let slot = disk.slot;
     let within = |most: u8, bus: &str| {
         if slot <= most {

@@ -16,6 +16,7 @@ use crate::{
     grow::grow,
     layout::RunDir,
     monitor::Monitor,
+    plug,
     process::Process,
     switch::{self, Freeze},
 };
@@ -28,8 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stillpoint_engine::ports::{
-    BlockGraph, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef,
-    MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
+    BlockGraph, DiskSpec, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod,
+    MemoryRef, MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
 };
 use stillpoint_types::{DiskId, ImageId};
 use tokio::task::JoinHandle;
@@ -164,12 +165,22 @@ async fn has_agent(monitor: &Monitor) -> Driven<bool> {
     Ok(ports.iter().any(|port| port.label == "agent" && port.open))
 }
 
+fn agent_failed(op: &'static str, error: AgentError) -> DriverError {
+    let kind = match &error {
+        AgentError::Timeout(_) => DriverErrorKind::Timeout,
+        AgentError::Disconnected(_) => DriverErrorKind::Disconnected,
+        AgentError::Refused(_) | AgentError::Malformed(_) => DriverErrorKind::Protocol,
+    };
+    DriverError::new(kind, op, "guest agent").caused_by(error)
+}
+
 /// What `query-status` says, in the core's words.
 pub(crate) fn run_state(status: &str) -> RunState {
     match status {
         "running" => RunState::Running,
         "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" => RunState::Paused,
         "io-error" => RunState::IoError,
+        "internal-error" | "guest-panicked" => RunState::Crashed,
         "inmigrate" => RunState::Incoming,
         "shutdown" => RunState::Shutdown,
         _ => RunState::Other,
@@ -234,6 +245,14 @@ impl Machine for QemuMachine {
         self.monitor.run("stop vCPUs", "stop", json!({})).await
     }
 
+    async fn plug(&self, disk: &DiskSpec) -> Driven<()> {
+        plug::plug(&self.blocks, disk).await
+    }
+
+    async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()> {
+        plug::unplug(&self.blocks, disk, images).await
+    }
+
     async fn shutdown(&self) -> Driven<()> {
         if self.has_agent().await? {
             match self.agent.shutdown(AGENT_SYNC_LIMIT).await {
@@ -242,6 +261,16 @@ impl Machine for QemuMachine {
             }
         }
         self.monitor.run("shut down", "system_powerdown", json!({})).await
+    }
+
+    async fn reboot(&self, force: bool) -> Driven<()> {
+        if !force && self.has_agent().await? {
+            match self.agent.reboot(AGENT_SYNC_LIMIT).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!(%error, "agent does not restart the guest: pressing the reset button"),
+            }
+        }
+        self.monitor.run("reset", "system_reset", json!({})).await
     }
 
     async fn kill(&self, limit: Duration) -> Driven<()> {
@@ -277,19 +306,25 @@ impl Machine for QemuMachine {
         begun.insert(id, opening);
     }
 
-    async fn thaw(&self) -> Driven<Option<u64>> {
-        const OP: &str = "thaw guest";
+    async fn freeze(&self, limit: Duration) -> Driven<Option<u64>> {
+        let failed = |error| agent_failed("freeze guest", error);
         if !self.has_agent().await? {
             return Ok(None);
         }
-        self.agent.thaw(AGENT_LIMIT).await.map(Some).map_err(|error| {
-            let kind = match &error {
-                AgentError::Timeout(_) => DriverErrorKind::Timeout,
-                AgentError::Disconnected(_) => DriverErrorKind::Disconnected,
-                AgentError::Refused(_) | AgentError::Malformed(_) => DriverErrorKind::Protocol,
-            };
-            DriverError::new(kind, OP, "guest agent").caused_by(error)
-        })
+        self.agent.sync(AGENT_SYNC_LIMIT.min(limit)).await.map_err(failed)?;
+        // A frozen guest's agent refuses to freeze.
+        if self.agent.is_frozen(limit).await.map_err(failed)? {
+            return Ok(Some(0));
+        }
+        self.agent.freeze(limit).await.map(Some).map_err(failed)
+    }
+
+    async fn thaw(&self) -> Driven<Option<u64>> {
+        if !self.has_agent().await? {
+            return Ok(None);
+        }
+        let thawed = self.agent.thaw(AGENT_LIMIT).await;
+        thawed.map(Some).map_err(|error| agent_failed("thaw guest", error))
     }
 
     async fn switch_and_save(

@@ -11,10 +11,10 @@
 
 use super::{
     Damage, Header, ReadError, Source,
-    source::u64_at,
     tables::{CHUNK, COPIED, OFFSET_MASK},
 };
 use stillpoint_engine::ports::DirtyMap;
+use stillpoint_qcow2::source::u64_at;
 
 /// Marks in `map` all clusters that the file holds.
 ///

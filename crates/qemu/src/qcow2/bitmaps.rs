@@ -1,11 +1,11 @@
 //! The bitmap directory: which persistent dirty bitmaps a file stores, without their content.
 
-use super::{
-    Damage, Header, ReadError, Source,
+use super::{Damage, Header, ReadError, Source};
+use stillpoint_engine::ports::StoredBitmap;
+use stillpoint_qcow2::{
     header::text,
     source::{u16_at, u32_at, u64_at},
 };
-use stillpoint_engine::ports::StoredBitmap;
 
 /// Longest directory that is read, bytes. QEMU allows 64 MiB; 4 MiB hold over 4,000 bitmaps with the longest names.
 pub const DIRECTORY_BYTES_MAX: u64 = 4 << 20;

@@ -3,8 +3,9 @@
 //! Layout, one cluster each but the last: header, refcount table, refcount block, L1 table (zeros). One refcount block
 //! counts 32,768 clusters and the largest L1 table that QEMU takes has 512, so one always does; QEMU grows the rest.
 
-use super::{MAGIC, header::L1_BYTES_MAX};
+use super::MAGIC;
 use std::{fs::File, io, os::unix::fs::FileExt};
+use stillpoint_qcow2::header::L1_BYTES_MAX;
 use stillpoint_types::ImageFormat;
 
 const CLUSTER_BITS: u32 = 16;

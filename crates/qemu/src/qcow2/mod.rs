@@ -1,4 +1,5 @@
-//! qcow2 files as bytes: a reader of headers and a writer of fresh, empty images.
+//! qcow2 files as bytes: what is stored in them beside the disk's data, and a writer of fresh, empty images. Headers are
+//! read by room `qcow2`, which also reads the data.
 //!
 //! Ours because both sit where a QEMU process is too much: the reader judges files that nobody trusts yet (so it must
 //! not follow a name, which every QEMU tool may do), and the writer is on the latency path of a snapshot.
@@ -12,18 +13,12 @@
 pub mod allocated;
 pub mod bitmaps;
 pub mod fresh;
-pub mod header;
-pub mod source;
 pub mod tables;
 
 pub use fresh::Fresh;
-pub use header::{Damage, Header};
-pub use source::{ReadError, Source};
+pub use stillpoint_qcow2::{Damage, Header, MAGIC, ReadError, Source};
 
 use stillpoint_engine::ports::StoredBitmap;
-
-/// First four bytes of every qcow2 file: `QFI\xfb`.
-pub const MAGIC: u32 = 0x5146_49fb;
 
 /// What a qcow2 file holds, as far as Stillpoint looks.
 #[derive(Debug, Clone, PartialEq, Eq)]

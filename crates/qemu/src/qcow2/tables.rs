@@ -1,9 +1,7 @@
 //! The L1/L2 tables, walked only as far as it takes to know whether the file holds anything.
 
-use super::{
-    Damage, Header, ReadError, Source,
-    source::{u32_at, u64_at},
-};
+use super::{Damage, Header, ReadError, Source};
+use stillpoint_qcow2::source::{u32_at, u64_at};
 
 /// Bytes of L2 tables that are read before the walk gives up and says "data" (the answer on which nothing is dropped).
 ///

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/lock                             held while a run works
+//! DIR/open-backup                      what a run has open on the server; a run that was killed leaves it to the next
 //! DIR/.partial-000003-...              a point that is being made; swept away by the next run
 //! DIR/000002-20261125T161500Z/         a point: manifest.json, disk1.qcow2, ..., vm.ovf, SHA256SUMS
 //! ```
@@ -17,11 +18,14 @@ use super::{
 use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 const PARTIAL: &str = ".partial-";
+const OPEN_BACKUP: &str = "open-backup";
+/// A note is not longer: two ids.
+const NOTE_MAX_BYTES: u64 = 256;
 /// A manifest is not longer.
 const MANIFEST_MAX_BYTES: u64 = 16 << 20;
 
@@ -77,6 +81,39 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Notes the backup that is about to be started; durable once it returns.
+    pub(crate) fn note(&self, vm: &str, backup: &str) -> Result<(), Trouble> {
+        let (path, fresh) = (self.path.join(OPEN_BACKUP), self.path.join(format!(".{OPEN_BACKUP}")));
+        let write = || {
+            let mut file = File::create(&fresh)?;
+            file.write_all(format!("{vm} {backup}\n").as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&fresh, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(trouble(&path, "noting the backup in"))
+    }
+
+    /// VM and backup that were noted and not crossed out. A note that cannot be read is none: the server ends what it was
+    /// about by itself.
+    pub(crate) fn noted(&self) -> Option<(String, String)> {
+        let file = File::open(self.path.join(OPEN_BACKUP)).ok()?;
+        let mut text = String::new();
+        file.take(NOTE_MAX_BYTES).read_to_string(&mut text).ok()?;
+        let (vm, backup) = text.trim().split_once(' ')?;
+        let is_id = |word: &str| uuid::Uuid::try_parse(word).is_ok();
+        (is_id(vm) && is_id(backup)).then(|| (vm.to_owned(), backup.to_owned()))
+    }
+
+    /// The noted backup has ended.
+    pub(crate) fn cross_out(&self) -> Result<(), Trouble> {
+        let path = self.path.join(OPEN_BACKUP);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(trouble(&path, "removing")(error)),
+            _ => Ok(()),
+        }
     }
 
     fn names(&self) -> Result<Vec<String>, Trouble> {
@@ -241,6 +278,24 @@ mod tests {
         assert!(Folder::open_to_write(dir.path()).is_err());
         drop(folder);
         Folder::open_to_write(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_run_has_open_is_told_to_the_next_one_and_nonsense_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open_to_write(dir.path()).unwrap();
+        assert_eq!(folder.noted(), None);
+        let (vm, backup) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+        folder.note(&vm, "replaced").unwrap();
+        folder.note(&vm, &backup).unwrap();
+        assert_eq!(folder.noted(), Some((vm, backup)));
+        for text in ["", "x", "../a ../b", &"9".repeat(10_000)] {
+            fs::write(dir.path().join(OPEN_BACKUP), text).unwrap();
+            assert_eq!(folder.noted(), None, "{text}");
+        }
+        folder.cross_out().unwrap();
+        folder.cross_out().unwrap();
+        assert_eq!(folder.names().unwrap(), ["lock"]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(crate) async fn restore(options: &RestoreOptions) -> Result<ExitCode, Troubl
         opened.keep();
     }
     tokio::select! {
-        () = opened.close(&progress) => {}
+        _no_backup = opened.close(&progress) => {}
         () = interrupted() => progress.say("interrupted again: what the restore made so far is still on the server"),
     }
     if let Err(error) = job.connection.close().await {

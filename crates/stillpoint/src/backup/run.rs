@@ -18,7 +18,7 @@ use super::{
     progress::{Progress, per_second},
     qcow2,
     reading::Wanted,
-    session::Opened,
+    session::{self, Opened},
     table::Table,
 };
 use indicatif::BinaryBytes;
@@ -56,9 +56,15 @@ pub(crate) async fn run(options: &RunOptions) -> Result<ExitCode, Trouble> {
         () = interrupted() => Err(Trouble::interrupted()),
     };
     // In every outcome: after success nothing is open any more.
-    tokio::select! {
-        () = opened.close(&progress) => {}
-        () = interrupted() => progress.say("interrupted again: what is open on the server ends there by its own limits"),
+    let is_ended = tokio::select! {
+        is_ended = opened.close(&progress) => is_ended,
+        () = interrupted() => {
+            progress.say("interrupted again: what is open on the server is ended by the next run, or by its own limits");
+            false
+        }
+    };
+    if is_ended && let Err(trouble) = job.folder.cross_out() {
+        progress.say(&format!("warning: {}", trouble.chain()));
     }
     if let Err(error) = job.connection.close().await {
         tracing::debug!(%error, "the logout failed");
@@ -82,6 +88,7 @@ impl Run<'_> {
         let vm_id = id_of(&vm, "a VM")?;
         let service = self.connection.system_service().vms_service().vm_service(&vm_id);
         let points = self.points_of(&vm_id)?;
+        self.end_left_over(&service, &vm_id).await?;
         let base = if self.options.incremental {
             self.base(&service, &points).await?
         } else {
@@ -124,6 +131,8 @@ impl Run<'_> {
             warnings.push(format!(
                 "the next point will be a full one: finalizing the backup failed: {cause}"
             ));
+        } else {
+            self.folder.cross_out()?;
         }
         for disk in written {
             manifest.disks.push(self.read_again(&partial, disk).await?);
@@ -139,6 +148,20 @@ impl Run<'_> {
         let complete = manifest.clone();
         blocking(move || publish(partial, &complete, ovf.as_deref())).await?;
         Ok((manifest, warnings))
+    }
+
+    /// A run that was killed could not finalize its backup, which would keep this one from starting.
+    async fn end_left_over(&self, service: &VmService, vm: &str) -> Result<(), Trouble> {
+        match self.folder.noted() {
+            Some((of, backup)) if of == vm => {
+                if session::end_left_over(&self.connection, service, &backup).await? {
+                    let text = "an earlier run was cut off: the backup that it left open on the server was ended";
+                    self.progress.say(text);
+                }
+            }
+            _ => {}
+        }
+        self.folder.cross_out()
     }
 
     /// The points so far, all of this VM.
@@ -160,7 +183,7 @@ impl Run<'_> {
         wanted: &mut [Wanted],
         base: Option<&Base>,
     ) -> Result<Option<String>, Trouble> {
-        let backup = self.start(vm, wanted, base).await?;
+        let backup = self.start(vm, &manifest.vm.id, wanted, base).await?;
         self.modes(vm, &backup, wanted, base).await?;
         manifest.source = SourceKind::Backup;
         manifest.backup_id.clone_from(&backup.head.id);
@@ -253,8 +276,15 @@ impl Run<'_> {
         }))
     }
 
-    async fn start(&self, vm: &VmService, wanted: &[Wanted], base: Option<&Base>) -> Result<Backup, Trouble> {
-        let mut backup: Backup = by_id(&uuid::Uuid::new_v4().to_string());
+    async fn start(
+        &self,
+        vm: &VmService,
+        vm_id: &str,
+        wanted: &[Wanted],
+        base: Option<&Base>,
+    ) -> Result<Backup, Trouble> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut backup: Backup = by_id(&id);
         backup.head.description = Some(self.options.description.clone());
         backup.from_checkpoint_id = base.map(|base| base.checkpoint.clone());
         backup.disks = Some(wanted.iter().map(|disk| by_id(&disk.id)).collect());
@@ -265,6 +295,7 @@ impl Run<'_> {
         if self.options.use_active {
             options = options.use_active(true);
         }
+        self.folder.note(vm_id, &id)?;
         let service = vm.backups_service();
         self.opened.start_backup(&service, &backup, options).await
     }

@@ -3,8 +3,8 @@
 //!
 //! A thing is noted before it is asked for where its id is known by then, else as soon as the server said it; it is
 //! crossed out when it has ended well. [`Opened::close`] ends the rest: after an error, after Ctrl-C, always. What a
-//! program that was killed leaves open ends on the server by its own limits: a transfer after its idle time, a backup
-//! after its lease.
+//! program that was killed leaves open is ended by the next run into the same directory ([`end_left_over`]), or on the
+//! server by its own limits: a transfer after its idle time, a backup after its lease.
 
 use super::{
     Trouble,
@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 use stillpoint_sdk::{
-    AddBackupOptions, CallOptions, DiskService, Error, GetOptions, ImageTransferService, RemoveOptions,
-    VmBackupService, VmBackupsService, VmService, types::Backup,
+    AddBackupOptions, CallOptions, Connection, DiskService, Error, GetOptions, ImageTransferService, ListOptions,
+    RemoveOptions, VmBackupService, VmBackupsService, VmService, types::Backup,
 };
 
 /// How long a backup may take to be ready: freezing, a snapshot, and looking through the images.
@@ -130,8 +130,10 @@ impl Opened {
         }
     }
 
-    /// Ends whatever is still open. What cannot be ended is said, with what the server will do about it.
-    pub(crate) async fn close(&self, progress: &Progress) {
+    /// Ends whatever is still open. What cannot be ended is said, with what the server will do about it. Whether no backup
+    /// is open any more.
+    pub(crate) async fn close(&self, progress: &Progress) -> bool {
+        let mut is_backup_ended = true;
         let transfers = self.change(|list| std::mem::take(&mut list.transfers));
         for (id, transfer) in transfers {
             if let Err(trouble) = cancel_transfer(&transfer).await {
@@ -143,6 +145,7 @@ impl Opened {
             match end_backup(&backup).await {
                 Ok(_) => progress.say("the backup was finalized on the server; nothing of it is kept here"),
                 Err(trouble) => {
+                    is_backup_ended = false;
                     let text = "the backup is still open on the server, which ends it when its lease is over";
                     progress.say(&format!("warning: {text}: {}", trouble.chain()));
                 }
@@ -150,7 +153,7 @@ impl Opened {
         }
         let (vm, disks) = self.change(|list| (list.vm.take(), std::mem::take(&mut list.disks)));
         if vm.is_none() && disks.is_empty() {
-            return;
+            return is_backup_ended;
         }
         let removed = async {
             if let Some(vm) = vm {
@@ -168,6 +171,7 @@ impl Opened {
                 trouble.chain()
             )),
         }
+        is_backup_ended
     }
 }
 
@@ -201,6 +205,26 @@ async fn end_backup(service: &VmBackupService) -> Result<bool, Trouble> {
         }
     })
     .await
+}
+
+/// Ends a backup that an earlier run left open, with its transfers; whether there was anything to end.
+pub(crate) async fn end_left_over(connection: &Connection, vm: &VmService, id: &str) -> Result<bool, Trouble> {
+    let backup = vm.backups_service().backup_service(id);
+    match backup.get(GetOptions::new()).await {
+        Ok(shown) if matches!(phase(&shown), "succeeded" | "failed") => return Ok(false),
+        Ok(_) => {}
+        Err(Error::NotFound(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let transfers = connection.system_service().image_transfers_service();
+    for transfer in transfers.list(ListOptions::new()).await? {
+        let of = transfer.backup.as_ref().and_then(|backup| backup.head.id.as_deref());
+        if let (true, Some(open)) = (of == Some(id), transfer.head.id.as_deref()) {
+            cancel_transfer(&transfers.image_transfer_service(open)).await?;
+        }
+    }
+    end_backup(&backup).await?;
+    Ok(true)
 }
 
 /// Whether a transfer's phase is one that it stays in.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     accel: AccelChoice,
     pub(crate) log: LogChoice,
     pub(crate) boot_dirs: Vec<PathBuf>,
+    /// How long a freeze lasts that a user asked for, if he does not thaw.
+    pub(crate) user_freeze: Option<Duration>,
 }
 
 /// The configuration file.
@@ -51,6 +54,8 @@ struct File {
     /// Directories from which VMs may boot kernels by absolute path, beside the data directory's `boot`.
     #[serde(default)]
     boot_dirs: Vec<PathBuf>,
+    /// Seconds after which a guest is thawed that a user has frozen (60).
+    user_freeze_seconds: Option<u32>,
 }
 
 /// The data directory of whoever runs this.
@@ -111,6 +116,9 @@ impl Config {
             accel: choice("accel", options.accel, file.accel.as_deref(), AccelChoice::Auto)?,
             log: choice("log", options.log, file.log.as_deref(), LogChoice::Text)?,
             boot_dirs: file.boot_dirs,
+            user_freeze: file
+                .user_freeze_seconds
+                .map(|seconds| Duration::from_secs(u64::from(seconds))),
         })
     }
 

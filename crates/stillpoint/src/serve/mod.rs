@@ -5,6 +5,7 @@ mod data_dir;
 mod health;
 mod listen;
 mod log;
+mod metrics;
 mod tls;
 
 use crate::{
@@ -75,8 +76,14 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             ApiChoice::V4 => Dialect::V4,
         },
     };
+    let numbers = metrics::Sources {
+        store: store.clone(),
+        auth: auth.clone(),
+        engine: engine.clone(),
+    };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let router = health::router(engine.clone())
+        .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
         .fallback_service(ovirt);
     let stopping = CancellationToken::new();
@@ -98,9 +105,11 @@ fn configuration(error: impl Into<anyhow::Error>) -> Failure {
 }
 
 fn engine_options(config: &Config) -> Options {
+    let defaults = Options::in_data_dir(&config.data_dir);
     Options {
         boot_dirs_allowed: config.boot_dirs.clone(),
-        ..Options::in_data_dir(&config.data_dir)
+        user_freeze: config.user_freeze.unwrap_or(defaults.user_freeze),
+        ..defaults
     }
 }
 

@@ -4,11 +4,13 @@ use super::{Item, Outlet, Visit, body_of, first_of, range};
 use crate::{
     refusal::Refusal,
     registry::{Need, Operation, Registry, Stopped},
+    source::READ_NOW_BYTES,
 };
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use stillpoint_engine::ports::Driven;
 
 /// Of small pieces so many bytes are collected before they are sent.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -85,6 +87,22 @@ pub(super) async fn stream(
         op.end_well();
         return Ok(response);
     }
+    if length <= READ_NOW_BYTES
+        && let Some(read) = at_once(&op, &ranges)
+    {
+        return match read {
+            Ok(bytes) => {
+                op.end_well();
+                *response.body_mut() = bytes.into();
+                Ok(response)
+            }
+            Err(error) => {
+                let stopped = Stopped::Source(error);
+                op.end_badly(&stopped);
+                Err((&stopped).into())
+            }
+        };
+    }
     let (outlet, mut items) = Outlet::new();
     let gone = op.token().drop_guard();
     tokio::spawn(async move {
@@ -99,6 +117,23 @@ pub(super) async fn stream(
     let begin = first_of(&mut items).await?;
     *response.body_mut() = body_of(begin, items, gone, Some(length));
     Ok(response)
+}
+
+/// The bytes of short ranges, if they are in memory: an operation that waits for nothing needs no task of its own.
+fn at_once(op: &Operation, ranges: &[(u64, u64)]) -> Option<Driven<Bytes>> {
+    let mut batch = Batch::default();
+    for (begin, end) in ranges {
+        let length = u32::try_from(end - begin).ok()?;
+        match op.source().read_now(*begin, length)? {
+            Ok(data) => batch.push(*begin, data),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    let bytes = batch.take();
+    for (offset, length) in batch.places {
+        op.transferred(offset, length);
+    }
+    Some(Ok(bytes))
 }
 
 /// Cuts ranges into requests: whole chunks of the disk, so that requests of neighbours do not share one.
@@ -150,12 +185,22 @@ async fn read(op: &Operation, outlet: &Outlet, ranges: Vec<(u64, u64)>) -> Resul
     let mut requests = requests(ranges, u64::from(source.chunk_bytes()));
     let (mut ahead, mut batch) = (FuturesOrdered::new(), Batch::default());
     let done = loop {
+        let mut next = None;
         while ahead.len() < source.depth()
             && let Some((offset, length)) = requests.next()
         {
+            // What is in memory is read when it is needed: then it still is in the processor's cache when it goes out.
+            if ahead.is_empty()
+                && let Some(read) = source.read_now(offset, length)
+            {
+                next = Some((offset, read));
+                break;
+            }
             ahead.push_back(async move { (offset, source.read(offset, length).await) });
         }
-        let next = ahead.next().await;
+        if next.is_none() {
+            next = ahead.next().await;
+        }
         let is_last = next.is_none();
         match next {
             Some((offset, Ok(data))) => batch.push(offset, data),

@@ -1,21 +1,27 @@
-//! Where a ticket's bytes are: one interface over the two kinds of source.
+//! Where a ticket's bytes are: one interface over the three kinds of source.
 //!
 //! Ranges that come here are checked against the ticket already. Nothing here knows HTTP or tickets.
 
+mod chain;
 mod nbd;
+mod pool;
 mod raw;
 mod unflushed;
 
 use bytes::Bytes;
+use chain::ChainFile;
 use nbd::NbdExport;
 use raw::RawFile;
-use stillpoint_engine::ports::{self, Driven, Ticket};
+use stillpoint_engine::ports::{self, Driven, DriverError, DriverErrorKind, Ticket};
 
 pub(crate) use nbd::CONNECTIONS_MAX;
 pub(crate) use unflushed::Unflushed;
 
 /// Zeroes of one step: progress is counted after each, and a storage is not kept busy for minutes by one.
 const ZERO_STEP_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Bytes that may be read at once on a thread that serves requests: a copy in memory of some 30 µs.
+pub(crate) const READ_NOW_BYTES: u64 = pool::BUFFER_BYTES as u64;
 
 /// What is asked of extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +63,7 @@ impl Extent {
 pub(crate) enum Source {
     Nbd(NbdExport),
     Raw(RawFile),
+    Chain(ChainFile),
 }
 
 impl Source {
@@ -73,6 +80,10 @@ impl Source {
             ports::Source::Raw(path) => RawFile::open(path, ticket.size_bytes, ticket.rights.write)
                 .await
                 .map(Self::Raw),
+            ports::Source::Chain(layers) if !ticket.rights.write => {
+                ChainFile::open(layers, ticket.size_bytes).await.map(Self::Chain)
+            }
+            ports::Source::Chain(_) => Err(read_only()),
         }
     }
 
@@ -81,13 +92,14 @@ impl Source {
         match self {
             Self::Nbd(export) => Ok(export.size_bytes()),
             Self::Raw(file) => file.size_bytes().await,
+            Self::Chain(chain) => Ok(chain.size_bytes()),
         }
     }
 
     pub(crate) fn has_dirty(&self) -> bool {
         match self {
             Self::Nbd(export) => export.has_dirty(),
-            Self::Raw(_) => false,
+            Self::Raw(_) | Self::Chain(_) => false,
         }
     }
 
@@ -95,15 +107,16 @@ impl Source {
     pub(crate) fn chunk_bytes(&self) -> u32 {
         match self {
             Self::Nbd(export) => export.chunk_bytes(),
-            Self::Raw(_) => 1024 * 1024,
+            Self::Raw(_) | Self::Chain(_) => pool::BUFFER_BYTES,
         }
     }
 
-    /// Requests that one operation keeps in flight: enough to hide the other side's latency, and at most 4 MiB of data.
+    /// Requests that one operation keeps in flight: enough to hide the other side's latency, and at most 4 MiB of data. What
+    /// is in memory needs none ([`Source::read_now`]).
     pub(crate) fn depth(&self) -> usize {
         match self {
             Self::Nbd(_) => 16,
-            Self::Raw(_) => 3,
+            Self::Raw(_) | Self::Chain(_) => 4,
         }
     }
 
@@ -112,6 +125,17 @@ impl Source {
         match self {
             Self::Nbd(export) => export.read(offset, length).await,
             Self::Raw(file) => file.read(offset, length).await,
+            Self::Chain(chain) => chain.read(offset, length).await,
+        }
+    }
+
+    /// Reads what is in memory, without waiting for anything. `None`: it has to be waited for. Not longer than
+    /// [`READ_NOW_BYTES`].
+    pub(crate) fn read_now(&self, offset: u64, length: u32) -> Option<Driven<Bytes>> {
+        match self {
+            Self::Nbd(_) => None,
+            Self::Raw(file) => file.read_now(offset, length),
+            Self::Chain(chain) => chain.read_now(offset, length),
         }
     }
 
@@ -120,6 +144,7 @@ impl Source {
         match self {
             Self::Nbd(export) => export.write(offset, data).await,
             Self::Raw(file) => file.write(offset, data).await,
+            Self::Chain(_) => Err(read_only()),
         }
     }
 
@@ -132,6 +157,7 @@ impl Source {
                 export.zero(offset, length).await?;
             }
             Self::Raw(file) => file.zero(offset, step).await?,
+            Self::Chain(_) => return Err(read_only()),
         }
         Ok(step)
     }
@@ -141,6 +167,7 @@ impl Source {
         match self {
             Self::Nbd(export) => export.flush().await,
             Self::Raw(file) => file.flush().await,
+            Self::Chain(_) => Ok(()),
         }
     }
 
@@ -149,6 +176,7 @@ impl Source {
         match self {
             Self::Nbd(export) => export.is_flushed(),
             Self::Raw(file) => file.is_flushed(),
+            Self::Chain(_) => true,
         }
     }
 
@@ -157,20 +185,28 @@ impl Source {
         match self {
             Self::Nbd(export) => export.extents(offset, end, context).await,
             Self::Raw(file) => file.extents(offset, end).await,
+            Self::Chain(chain) => chain.extents(offset, end).await,
         }
     }
 
     /// Requests that may run side by side with profit.
     pub(crate) fn connections_max(&self) -> usize {
         match self {
-            Self::Nbd(_) | Self::Raw(_) => CONNECTIONS_MAX,
+            Self::Nbd(_) | Self::Raw(_) | Self::Chain(_) => CONNECTIONS_MAX,
         }
     }
 
-    /// Lets go of connections.
+    /// Lets go of connections, and of locks.
     pub(crate) fn close(&self) {
-        if let Self::Nbd(export) = self {
-            export.close();
+        match self {
+            Self::Nbd(export) => export.close(),
+            Self::Raw(_) => {}
+            Self::Chain(chain) => chain.close(),
         }
     }
+}
+
+fn read_only() -> DriverError {
+    let text = "what is read in this process is not written to";
+    DriverError::new(DriverErrorKind::Unsupported, "write to chain of images", text)
 }

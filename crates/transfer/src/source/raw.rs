@@ -1,20 +1,30 @@
 //! A raw file as the source of a ticket: read and written in this process.
 //!
-//! No lock is taken: the core hands out a file only while nothing else writes to it. The calls block, so they run on
-//! threads of their own. Space that is zeroed is freed, unless the file had all its space allocated when it was opened.
+//! No lock is taken: the core hands out a file only while nothing else writes to it. What is in memory is
+//! read at once; all other calls block, so they run on threads of their own. Space that is zeroed is freed, unless the file had all its space allocated when it was opened.
 
-use super::{Extent, Unflushed};
+use super::{Extent, Unflushed, pool::Pool};
 use bytes::Bytes;
 use rustix::{
-    buffer::spare_capacity,
     fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, open, seek},
     io::Errno,
 };
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind};
+use stillpoint_qcow2::read_now;
 
 use super::unflushed::Flush;
 
+const READ: &str = "read raw image";
 /// Extents of one answer.
 const EXTENTS_MAX: usize = 4096;
 /// Zeroes that are written at once where the file system cannot make them.
@@ -27,6 +37,9 @@ pub(crate) struct RawFile {
     /// All space was there at the beginning, and stays.
     is_preallocated: bool,
     unflushed: Unflushed,
+    pool: Pool,
+    /// Its file system knows reads that do not wait.
+    knows_now: AtomicBool,
 }
 
 fn failed(op: &'static str, error: io::Error) -> DriverError {
@@ -64,6 +77,8 @@ impl RawFile {
                 file: Arc::new(file),
                 is_preallocated: length > 0 && allocated >= length,
                 unflushed: Unflushed::default(),
+                pool: Pool::default(),
+                knows_now: AtomicBool::new(true),
             })
         })
         .await
@@ -74,20 +89,26 @@ impl RawFile {
         blocking("look at raw image", move || length(&file)).await
     }
 
-    pub(crate) async fn read(&self, offset: u64, length: u32) -> Driven<Bytes> {
-        let file = Arc::clone(&self.file);
-        blocking("read raw image", move || {
-            let length = length as usize;
-            // Into memory that nobody had to fill with zeroes first.
-            let mut data = Vec::with_capacity(length);
-            while data.len() < length {
-                let at = offset + data.len() as u64;
-                match rustix::io::retry_on_intr(|| rustix::io::pread(&file, spare_capacity(&mut data), at))? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    _ => data.truncate(length),
-                }
+    /// `None`: the storage must be waited for.
+    pub(crate) fn read_now(&self, offset: u64, length: u32) -> Option<Driven<Bytes>> {
+        if !self.knows_now.load(Ordering::Relaxed) {
+            return None;
+        }
+        let read = self.pool.filled(length, |buffer| read_now(&self.file, buffer, offset));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.knows_now.store(false, Ordering::Relaxed);
+                None
             }
-            Ok(Bytes::from(data))
+            other => Some(other.map_err(|error| failed(READ, error))),
+        }
+    }
+
+    pub(crate) async fn read(&self, offset: u64, length: u32) -> Driven<Bytes> {
+        let (file, pool) = (Arc::clone(&self.file), self.pool.clone());
+        blocking(READ, move || {
+            pool.filled(length, |buffer| file.read_exact_at(buffer, offset))
         })
         .await
     }

@@ -63,13 +63,16 @@ pub(crate) struct Params {
     pub(crate) live: bool,
     /// Its vCPUs ran.
     pub(crate) running: bool,
+    /// Its user holds the guest's file systems frozen: that is his, and neither done nor undone here.
+    #[serde(default)]
+    pub(crate) held: bool,
 }
 
 impl Params {
     /// Whether the switch freezes the guest. With memory it is stopped instead, and a guest that is stopped cannot
     /// answer: to ask it for a thaw would be to wait for ever.
     pub(crate) fn freezes(&self) -> bool {
-        self.live && self.running && self.memory.is_none()
+        self.live && self.running && self.memory.is_none() && !self.held
     }
 }
 

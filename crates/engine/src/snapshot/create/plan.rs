@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
-    Conn, Tx,
+    Conn, Tx, freeze,
     image::{self, ImageRow, ImageState},
     snapshot::{self, SnapshotRow},
     vm,
@@ -66,6 +66,7 @@ fn plan(
     let all = attachments(tx, &found)?;
     let chosen = choose(tx, who, &found, &all, command.disks.as_deref())?;
     crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+    crate::snapshot::preview::expect_none(tx, found.row.id, "create Snapshot")?;
     let live = match found.row.status {
         VmStatus::Up | VmStatus::Paused => true,
         VmStatus::Down => false,
@@ -81,7 +82,10 @@ fn plan(
     let running = found.row.status == VmStatus::Up;
     // A memory fits only disks of its own instant: it is saved only with all of them.
     let whole = chosen.len() == all.len();
-    let memory = (command.memory && live && whole && !all.is_empty()).then(|| engine.memory_ref(MemoryId::fresh()));
+    // Nor may it be one of a frozen guest: that would wake up frozen, with nobody to thaw it.
+    let held = live && freeze::until(tx, found.row.id)?.is_some();
+    let memory =
+        (command.memory && live && whole && !held && !all.is_empty()).then(|| engine.memory_ref(MemoryId::fresh()));
     let needed = limits::RESERVE_BYTES + memory.as_ref().map_or(0, |_| found.config.memory_bytes);
     crate::disk::create::expect_space(&engine.house.domain_name(), available_bytes, needed)?;
     let disks = chosen
@@ -100,6 +104,7 @@ fn plan(
         memory,
         live,
         running,
+        held,
     };
     rotate(tx, &found, &all, &active, &params)?;
     Event::new(
@@ -113,22 +118,26 @@ fn plan(
     .vm(found.row.project, found.row.id, &found.row.name)
     .write(tx)?;
     if command.memory && live && params.memory.is_none() {
-        Event::new(
-            What::SnapshotMemoryLost,
-            format!(
-                "The memory of VM '{}' is not saved: snapshot '{}' does not hold all of its disks.",
-                params.name, params.description
-            ),
-        )
-        .by(actor)
-        .vm(found.row.project, found.row.id, &found.row.name)
-        .write(tx)?;
+        tell_without_memory(tx, actor, &found, &params)?;
     }
     let job = enqueue(tx, actor, job(&found, &chosen, &params)?)?;
     Ok(Accepted {
         id: params.snapshot,
         job: Some(job),
     })
+}
+
+fn tell_without_memory(tx: &Tx, actor: &Actor, found: &Vm, params: &Params) -> Result<(), Fault> {
+    let why = if params.held {
+        "its file systems are frozen by its user"
+    } else {
+        "the snapshot does not hold all of its disks"
+    };
+    let text = format!("The memory of VM '{}' is not saved: {why}.", params.name);
+    Event::new(What::SnapshotMemoryLost, text)
+        .by(actor)
+        .vm(found.row.project, found.row.id, &found.row.name)
+        .write(tx)
 }
 
 fn job(found: &Vm, chosen: &[(AttachmentConfig, Option<ImageId>)], params: &Params) -> Result<NewJob, Fault> {

@@ -23,7 +23,7 @@ const EXT_CRYPTO: u32 = 0x0537_be77;
 const EXT_DATA_FILE: u32 = 0x4441_5441;
 
 /// QEMU's limit for the active L1 table, in bytes.
-pub(super) const L1_BYTES_MAX: u64 = 32 << 20;
+pub const L1_BYTES_MAX: u64 = 32 << 20;
 const REFCOUNT_TABLE_BYTES_MAX: u64 = 8 << 20;
 const SNAPSHOTS_MAX: u32 = 65_536;
 const BACKING_NAME_MAX: u32 = 1_023;
@@ -95,6 +95,15 @@ pub enum Damage {
     /// More L2 tables than fit into the file: some are named twice.
     #[error("its L1 table names more tables than the file can hold")]
     L2Tables,
+    /// An L2 entry names an impossible place, or says what cannot be.
+    #[error("L2 entry {0:#018x} is impossible")]
+    L2Entry(u64),
+    /// The subclusters of an entry are impossible.
+    #[error("the subcluster bits {0:#018x} of an L2 entry are impossible")]
+    SubClusterBits(u64),
+    /// A compressed cluster that does not unpack to a whole cluster.
+    #[error("the compressed cluster at {0:#x} does not unpack to a whole cluster")]
+    Compressed(u64),
 }
 
 /// Where the bitmap directory lies.
@@ -125,6 +134,8 @@ pub struct Header {
     pub extended_l2: bool,
     /// Refcounts may be behind (lazy refcounts, not closed cleanly).
     pub is_dirty: bool,
+    /// Compressed clusters are of zstd, not of deflate.
+    pub is_zstd: bool,
     /// QEMU met an inconsistency and will open it read-only.
     pub is_corrupt: bool,
     /// Number of internal snapshots.
@@ -201,6 +212,7 @@ impl Header {
             l1_offset: long(40)?,
             extended_l2: features & EXTENDED_L2 != 0,
             is_dirty: features & DIRTY != 0,
+            is_zstd: features & COMPRESSION != 0,
             is_corrupt: features & CORRUPT != 0,
             snapshots: word(60)?,
             backing_name: None,
@@ -333,7 +345,7 @@ fn backing_name(cluster: &[u8], (at, length): (u64, u32), cluster_bytes: u64) ->
 }
 
 /// Text that QEMU, which ends it at a NUL, reads as we do.
-pub(super) fn text(bytes: &[u8], length_max: usize) -> Option<String> {
+pub fn text(bytes: &[u8], length_max: usize) -> Option<String> {
     if bytes.len() > length_max || bytes.contains(&0) {
         return None;
     }
