@@ -130,6 +130,11 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let body: model::Vm = call.read()?;
     let document = body.initialization.as_ref().and_then(|i| i.configuration.as_ref());
+    if document.is_some() && body.snapshots.is_some() {
+        return Err(Refused::unsupported(
+            "A VM is made from a document or from a snapshot, not from both",
+        ));
+    }
     let document = document.map(ovf::configuration).transpose()?.unwrap_or_default();
     let fields = over(fields(&body)?, document.fields);
     if fields.name.as_deref().unwrap_or_default().is_empty() {
