@@ -147,6 +147,10 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
         ("POST", "vm/start") => Change(|scene, _| new_vm(scene, ACTION)),
         ("POST", "vm/stop" | "vm/shutdown") => Change(|scene, _| running_vm(scene)),
         ("POST", "vm_nics/add") => Change(|scene, _| new_vm(scene, "<nic><name>nic9</name></nic>")),
+        ("PUT", "vm_nic/update") => Change(|scene, things| {
+            let (given, _) = new_nic(scene, things)?;
+            Ok((given, "<nic><linked>false</linked></nic>"))
+        }),
         ("DELETE", "vm_nic/remove") => Change(new_nic),
         ("POST", "disk_attachments/add") => Change(unattached),
         ("PUT", "disk_attachment/update") => Change(|scene, things| {

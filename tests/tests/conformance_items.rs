@@ -47,10 +47,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
 /// Not in this version; each comes with the part of the product that it belongs to.
 const LATER: &[(&str, &str)] = &[
     ("C122 C123 C124", "freeze and thaw as actions of their own"),
-    (
-        "C134",
-        "incremental backup of a disk cannot be switched: it is always possible",
-    ),
     ("C136", "attaching a disk's snapshot: backup appliances"),
     ("C144 C145", "copy, reduce and sparsify of disks"),
     ("C169 C170 C171 C172", "previews"),

@@ -8,7 +8,7 @@ use crate::{
         Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, ControlTransfer, CreateBackup, CreateDisk,
         CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm, Detach,
         EndJob, EndStep, FinalizeBackup, Origin, RemoveNic, RestoreSnapshot, ShutdownVm, StartVm, StopVm,
-        UpdateAttachment, UpdateDisk, UpdateVm,
+        UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
@@ -40,6 +40,17 @@ impl Engine {
     /// Adds a network interface.
     pub async fn add_nic(&self, who: &Caller, origin: &Origin, command: AddNic) -> Result<Accepted<NicId>, Fault> {
         let begin = || vm::configure::add_nic(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Changes a network interface.
+    pub async fn update_nic(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateNic,
+    ) -> Result<Accepted<NicId>, Fault> {
+        let begin = || vm::configure::update_nic(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 
