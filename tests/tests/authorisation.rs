@@ -174,6 +174,15 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
         }
         ("DELETE", "disk/remove") => Change(|scene, _| loose_disk(scene, "")),
 
+        ("GET", name) if shows_a_thing(name) => Thing,
+        ("GET", name) if is_shared(name) => Shared,
+        _ => return rule_of_clients(method, name),
+    })
+}
+
+/// The rules of what clients tell of their own work.
+fn rule_of_clients(method: &str, name: &str) -> Option<Rule> {
+    Some(match (method, name) {
         ("POST", "jobs/add") => Create("<job><description>NAME</description></job>"),
         ("POST", "events/add") => Create(
             "<event><origin>NAME</origin><severity>normal</severity><custom_id>1</custom_id>\
@@ -189,9 +198,6 @@ fn rule(method: &str, name: &str) -> Option<Rule> {
         ("DELETE", "event/remove") => {
             Change(|scene, _| Ok((vec![("event", Scene::client_event(&scene.admin, &fresh())?)], "")))
         }
-
-        ("GET", name) if shows_a_thing(name) => Thing,
-        ("GET", name) if is_shared(name) => Shared,
         _ => return None,
     })
 }
