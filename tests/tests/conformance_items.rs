@@ -46,10 +46,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
 
 /// Not in this version; each comes with the part of the product that it belongs to.
 const LATER: &[(&str, &str)] = &[
-    (
-        "C134",
-        "incremental backup of a disk cannot be switched: it is always possible",
-    ),
     ("C136", "attaching a disk's snapshot: backup appliances"),
     ("C144 C145", "copy, reduce and sparsify of disks"),
 ];

@@ -141,6 +141,18 @@ fn transfers_begin_go_on_and_end_as_clients_expect() {
         ensure!(list["backup"][0]["disks"]["disk"].is_array(), "{list}");
         Ok(())
     });
+    checks.item("C134", || {
+        let raw = "<disk><provisioned_size>1048576</provisioned_size><format>raw</format></disk>";
+        let raw = only_id(&api.post("disks", raw)?.expect(&[202])?)?;
+        api.wait_status(&format!("disks/{raw}"), "status", "ok", LONG)?;
+        let wanted = "<disk><backup>incremental</backup></disk>";
+        for (id, status, backup) in [(&disk, 200, "incremental"), (&raw, 400, "none")] {
+            let path = format!("disks/{id}");
+            api.put(&path, wanted)?.expect(&[status])?;
+            ensure!(get(api, &path)?.text_at("backup") == Some(backup), "{backup}");
+        }
+        Ok(())
+    });
     checks.item("C213", || {
         let kept = Scene::disk(api, "given-up")?;
         let path = open(api, &disk_of(&kept), "<format>raw</format>")?;

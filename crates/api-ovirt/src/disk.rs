@@ -189,6 +189,18 @@ pub(crate) fn fields(body: &model::Disk) -> DiskFields {
         alias: name(body),
         description: body.head.description.clone(),
         size_bytes: size_bytes(body),
+        incremental: body
+            .backup
+            .as_deref()
+            .map(|backup| backup.eq_ignore_ascii_case("incremental")),
+    }
+}
+
+/// Whether a disk can be backed up by its changes: a qcow2 disk always, as what is written is known by what is allocated.
+fn backup(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Cow => "incremental",
+        ImageFormat::Raw => "none",
     }
 }
 
@@ -276,7 +288,7 @@ pub(crate) fn represent(base: &str, view: &DiskView) -> model::Disk {
     model::Disk {
         actual_size: Some(view.actual_bytes),
         alias: Some(view.alias.clone()),
-        backup: Some("none".into()),
+        backup: Some(backup(view.format).into()),
         image_id: Some(view.image.to_string()),
         provisioned_size: Some(view.size_bytes),
         size: Some(view.size_bytes),

@@ -1,8 +1,12 @@
 //! Network interfaces of a VM, now or as a snapshot keeps them.
 
-use crate::{answer::Answer, call::Call, fault::Refused};
+use crate::{
+    answer::Answer,
+    call::{Call, body_id},
+    fault::Refused,
+};
 use stillpoint_engine::{
-    command::{AddNic, NicFields, RemoveNic},
+    command::{AddNic, NicFields, RemoveNic, UpdateNic},
     config::{NicConfig, VmConfig},
     view::House,
 };
@@ -35,6 +39,24 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let nics = of_vm(&call).await?;
     let nic = nics.into_iter().find(|nic| nic.head.id.as_deref() == Some(id.as_str()));
     Ok(call.added(nic.ok_or_else(|| Refused::not_found(&id))?, job))
+}
+
+/// `PUT /vms/{vm}/nics/{nic}`
+pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
+    let nic: NicId = call.id(1)?;
+    let body: model::Nic = call.read()?;
+    if let Some(id) = &body.head.id
+        && body_id::<NicId>(id, "nic")? != nic
+    {
+        return Err(Refused::immutable("id"));
+    }
+    let command = UpdateNic {
+        vm: call.id(0)?,
+        nic,
+        fields: fields(&body),
+    };
+    call.engine().update_nic(&call.who, call.origin(), command).await?;
+    one(&call, &of_vm(&call).await?, nic)
 }
 
 /// `DELETE /vms/{vm}/nics/{nic}`

@@ -86,6 +86,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Read GET "/vms/{vm}/nics" "vm_nics/list" => nic::list),
     api!(Operate POST "/vms/{vm}/nics" "vm_nics/add" => nic::add),
     api!(Read GET "/vms/{vm}/nics/{nic}" "vm_nic/get" => nic::get),
+    api!(Operate PUT "/vms/{vm}/nics/{nic}" "vm_nic/update" => nic::update),
     api!(Operate DELETE "/vms/{vm}/nics/{nic}" "vm_nic/remove" => nic::remove),
     // --- disk attachments
     api!(Read GET "/vms/{vm}/diskattachments" "disk_attachments/list" => attachment::list),

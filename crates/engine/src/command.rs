@@ -2,7 +2,7 @@
 //!
 //! | command | file | locks | VM states |
 //! |---|---|---|---|
-//! | `CreateVm`, `UpdateVm`, `AddNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
+//! | `CreateVm`, `UpdateVm`, `AddNic`, `UpdateNic`, `RemoveNic` | `vm/configure.rs` | none held over time | down (update of devices) |
 //! | `CloneVm` | `vm/clone.rs` | the new VM and its disks | - |
 //! | `DeleteVm` | `vm/configure.rs` | none held over time | down, suspended |
 //! | `StartVm` | `vm/start.rs` | VM | down, suspended, paused |
@@ -145,6 +145,17 @@ pub struct RemoveNic {
     pub nic: NicId,
 }
 
+/// Changes a network interface; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateNic {
+    /// The VM.
+    pub vm: VmId,
+    /// The interface.
+    pub nic: NicId,
+    /// What shall be.
+    pub fields: NicFields,
+}
+
 /// Removes a VM with its snapshots and, unless `detach_only`, its disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteVm {
@@ -268,6 +279,8 @@ pub struct DiskFields {
     pub description: Option<String>,
     /// Virtual size in bytes, never less than before; rounded up to a multiple of 512.
     pub size_bytes: Option<u64>,
+    /// Incremental backups are wanted. They are possible for every qcow2 disk, without being switched on.
+    pub incremental: Option<bool>,
 }
 
 /// Changes a disk: its texts at once, its size by a job.

@@ -161,6 +161,10 @@ pub(crate) fn rule(method: &str, name: &str) -> Option<Rule> {
         ("POST", "vm/preview_snapshot") => Change(|scene, _| vm_to_preview(scene)),
         ("POST", "vm/commit_snapshot" | "vm/undo_snapshot") => Change(|scene, _| previewing_vm(scene)),
         ("POST", "vm_nics/add") => Change(|scene, _| new_vm(scene, "<nic><name>nic9</name></nic>")),
+        ("PUT", "vm_nic/update") => Change(|scene, things| {
+            let (given, _) = new_nic(scene, things)?;
+            Ok((given, "<nic><linked>false</linked></nic>"))
+        }),
         ("DELETE", "vm_nic/remove") => Change(new_nic),
         ("POST", "disk_attachments/add") => Change(unattached),
         ("PUT", "disk_attachment/update") => Change(|scene, things| {
@@ -184,6 +188,15 @@ pub(crate) fn rule(method: &str, name: &str) -> Option<Rule> {
         }
         ("DELETE", "disk/remove") => Change(|scene, _| loose_disk(scene, "")),
 
+        ("GET", name) if shows_a_thing(name) => Thing,
+        ("GET", name) if is_shared(name) => Shared,
+        _ => return rule_of_clients(method, name),
+    })
+}
+
+/// The rules of what clients tell of their own work.
+fn rule_of_clients(method: &str, name: &str) -> Option<Rule> {
+    Some(match (method, name) {
         ("POST", "jobs/add") => Create("<job><description>NAME</description></job>"),
         ("POST", "events/add") => Create(
             "<event><origin>NAME</origin><severity>normal</severity><custom_id>1</custom_id>\
@@ -199,9 +212,6 @@ pub(crate) fn rule(method: &str, name: &str) -> Option<Rule> {
         ("DELETE", "event/remove") => {
             Change(|scene, _| Ok((vec![("event", Scene::client_event(&scene.admin, &fresh())?)], "")))
         }
-
-        ("GET", name) if shows_a_thing(name) => Thing,
-        ("GET", name) if is_shared(name) => Shared,
         _ => return None,
     })
 }

@@ -24,9 +24,10 @@ use std::sync::Arc;
 use stillpoint_store::{
     Tx,
     disk::{self, DiskRow},
+    image,
     vm::{self, AttachmentRow},
 };
-use stillpoint_types::{Caller, DiskId, JobId, Need, VmId};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, JobId, Need, VmId};
 
 pub(crate) async fn disk(
     engine: &Arc<Inner>,
@@ -135,6 +136,15 @@ fn change(
     fields: DiskFields,
     space: Option<Space>,
 ) -> Result<Option<JobId>, Fault> {
+    if fields.incremental == Some(true)
+        && image::get(tx, row.image)?.is_some_and(|image| image.format == ImageFormat::Raw)
+    {
+        let text = format!(
+            "Cannot edit Virtual Disk. Incremental backup is not supported for disk {}, which is raw: copy it into a qcow2 disk.",
+            row.alias
+        );
+        return Err(Fault::new(FaultCode::Unsupported, text));
+    }
     let alias = fields.alias.unwrap_or_else(|| row.alias.clone());
     let description = fields.description.unwrap_or_else(|| row.description.clone());
     if alias != row.alias || description != row.description {

@@ -8,7 +8,7 @@ use crate::{
         Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, CloneVm, ControlTransfer, CreateBackup,
         CreateDisk, CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm,
         Detach, EndJob, EndPreview, EndStep, FinalizeBackup, FreezeVm, Origin, PreviewSnapshot, RebootVm, RemoveNic,
-        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateVm,
+        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
@@ -46,6 +46,17 @@ impl Engine {
     /// Adds a network interface.
     pub async fn add_nic(&self, who: &Caller, origin: &Origin, command: AddNic) -> Result<Accepted<NicId>, Fault> {
         let begin = || vm::configure::add_nic(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Changes a network interface.
+    pub async fn update_nic(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateNic,
+    ) -> Result<Accepted<NicId>, Fault> {
+        let begin = || vm::configure::update_nic(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 

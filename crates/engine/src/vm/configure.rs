@@ -6,7 +6,9 @@
 use super::{spec, view::wrong_status};
 use crate::{
     access,
-    command::{Accepted, AddNic, AttachFields, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateVm, VmFields},
+    command::{
+        Accepted, AddNic, AttachFields, CreateVm, DeleteVm, NicFields, Origin, RemoveNic, UpdateNic, UpdateVm, VmFields,
+    },
     config::{NicConfig, VmConfig},
     disk::attach,
     engine::Inner,
@@ -339,21 +341,9 @@ fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields
     let Some(name) = &fields.name else {
         return Err(Fault::new(FaultCode::Incomplete, "Nic [name] required for add"));
     };
-    limits::name("name", name)?;
-    if config.nics.iter().any(|nic| nic.name == *name) {
-        let text = format!(
-            "Cannot add Interface. The name {name} is already in use on VM {}.",
-            config.name
-        );
-        return Err(Fault::new(FaultCode::NameInUse, text));
-    }
+    free_nic_name(config, name, None)?;
     let interface = fields.interface.clone().unwrap_or_else(|| "virtio".into());
-    if !["virtio", "e1000", "rtl8139"].contains(&interface.as_str()) {
-        return Err(Fault::new(
-            FaultCode::InvalidValue,
-            format!("{interface} is not a member of NicInterface"),
-        ));
-    }
+    expect_interface(&interface)?;
     let id = NicId::fresh();
     let mac = match &fields.mac {
         Some(given) => checked_mac(given)?,
@@ -368,6 +358,29 @@ fn new_nic(config: &VmConfig, attached: &[vm::AttachmentRow], fields: &NicFields
         linked: fields.linked.unwrap_or(true),
         pci_slot,
     })
+}
+
+/// Refuses a name that another interface of the VM has.
+fn free_nic_name(config: &VmConfig, name: &str, own: Option<NicId>) -> Result<(), Fault> {
+    limits::name("name", name)?;
+    if config.nics.iter().any(|nic| nic.name == name && Some(nic.id) != own) {
+        let text = format!(
+            "Cannot have Interface {name}. The name is already in use on VM {}.",
+            config.name
+        );
+        return Err(Fault::new(FaultCode::NameInUse, text));
+    }
+    Ok(())
+}
+
+fn expect_interface(interface: &str) -> Result<(), Fault> {
+    if ["virtio", "e1000", "rtl8139"].contains(&interface) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        FaultCode::InvalidValue,
+        format!("{interface} is not a member of NicInterface"),
+    ))
 }
 
 pub(crate) fn no_slot(vm: &str) -> Fault {
@@ -425,6 +438,44 @@ pub(crate) async fn add_nic(
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+/// Changes an interface of a VM that is down. What is as it was counts as not named.
+pub(crate) async fn update_nic(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    origin: &Origin,
+    command: UpdateNic,
+) -> Result<Accepted<NicId>, Fault> {
+    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.nic);
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        let nic = found.config.nics.iter().find(|nic| nic.id == id);
+        let mut nic = nic.cloned().ok_or_else(|| Fault::not_found("nic", id))?;
+        let (before, fields) = (nic.clone(), command.fields);
+        if let Some(name) = fields.name {
+            free_nic_name(&found.config, &name, Some(id))?;
+            nic.name = name;
+        }
+        if let Some(interface) = fields.interface {
+            expect_interface(&interface)?;
+            nic.interface = interface;
+        }
+        if let Some(mac) = fields.mac {
+            nic.mac = checked_mac(&mac)?;
+        }
+        nic.linked = fields.linked.unwrap_or(nic.linked);
+        if nic == before {
+            return Ok(());
+        }
+        change_nics(tx, &actor, found, |nics| {
+            for there in nics.iter_mut().filter(|there| there.id == id) {
+                *there = nic.clone();
+            }
+        })
+    };
+    engine.store.write(write).await?;
+    Ok(Accepted { id, job: None })
 }
 
 pub(crate) async fn remove_nic(
