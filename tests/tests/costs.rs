@@ -63,7 +63,7 @@ fn metrics_are_for_administrators_alone() -> Result<()> {
     let scene = Scene::start()?;
     let nobody = Api::anonymous(scene.daemon.url());
     let refused = nobody.send("GET", "/metrics", &[], None)?.expect(&[401])?;
-    ensure!(refused.header("WWW-Authenticate").is_some(), "{refused:?}");
+    ensure!(refused.header("www-authenticate").is_some(), "{refused:?}");
     for sent in ["Bearer nonsense", "Basic !!!", "Basic YWRtaW4=", "Digest x", "Bearer"] {
         nobody
             .send("GET", "/metrics", &[("Authorization", sent)], None)?

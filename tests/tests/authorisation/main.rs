@@ -568,7 +568,12 @@ fn body_v3(stage: &Stage, route: &Route) -> String {
     match (route.method.as_str(), route.name) {
         ("POST", "vms/add") => "<vm><name>x</name><memory>33554432</memory></vm>".into(),
         ("PUT", "vm/update") => "<vm><description>x</description></vm>".into(),
-        ("POST", "vm_nics/add") => "<nic><name>nic9</name></nic>".into(),
+        ("POST", "vm_nics/add") | ("PUT", "vm_nic/update") => "<nic><name>nic9</name></nic>".into(),
+        ("POST", "jobs/add") => "<job><description>j</description></job>".into(),
+        ("POST", "steps/add") => "<step><description>s</description><type>executing</type></step>".into(),
+        ("POST", "events/add") => "<event><origin>o</origin><severity>normal</severity><custom_id>1</custom_id>\
+                                   <description>e</description></event>"
+            .into(),
         ("POST", "snapshots/add") => "<snapshot><description>s</description></snapshot>".into(),
         ("POST", "vm_disks/add") => format!("<disk id=\"{}\"/>", stage.zebra.loose_disk),
         ("POST", "disks/add" | "storage_domain_disks/add") => NEW_DISK.into(),
