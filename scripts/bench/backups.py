@@ -205,11 +205,20 @@ class Sized:
 
     def change(self):
         self.pattern = self.pattern % 255 + 1
-        step = self.size * PIECE // CHANGED
+        step, before = self.size * PIECE // CHANGED, self.writes()
+        # Not the command that waits for its write: it holds QEMU's main loop, where a merge may wait for its finalize.
         for at in range(0, self.size, step):
-            line = f'qemu-io -d {self.device} "write -P {self.pattern} {at} {PIECE}"'
+            line = f'qemu-io -d {self.device} "aio_write -P {self.pattern} {at} {PIECE}"'
             if said := self.qmp.call("human-monitor-command", {"command-line": line}):
                 raise Trouble(f"{line}: {said}")
+        wait_until("the writes' end", lambda: self.writes() >= before + CHANGED // PIECE)
+
+    def writes(self):
+        """Writes that the device has ended."""
+        [of] = [stats for stats in self.qmp.call("query-blockstats") if stats.get("qdev") == self.device]
+        if of["stats"]["failed_wr_operations"]:
+            raise Trouble(f"a write failed: {of}")
+        return of["stats"]["wr_operations"]
 
     def back_up(self):
         """All of it: the changed extents listed, every changed byte downloaded."""

@@ -170,7 +170,7 @@ def measure(place, binary, root, guest, pairs, say):
         )
         place.part(
             "What is followed, against the plain list",
-            f"`GET {FOLLOW}` against `GET vms`, over 1,000 VMs with one disk and two snapshots each. Time by KiB of the answer, in ms.",
+            f"`GET {FOLLOW}` against `GET vms`, over 1,000 VMs with one disk and two snapshots each. Time by MiB of the answer, in ms.",
         )
         say("filling a store of 1,000 VMs with two snapshots each")
         wide = Store(binary, os.path.join(root, "wide"), guest, 1000, 2)
@@ -180,9 +180,9 @@ def measure(place, binary, root, guest, pairs, say):
             size, ours = timed(lambda: wide.ask(FOLLOW, 1))
             plain, theirs = timed(lambda: wide.ask("vms", 1))
             if pair >= 0:
-                taken[0].append(ours / size * 1024)
-                taken[1].append(theirs / plain * 1024)
-        place.row("time by KiB of the answer", *taken, PER_BYTE)
+                taken[0].append(ours / size * (1 << 20))
+                taken[1].append(theirs / plain * (1 << 20))
+        place.row("time by MiB of the answer", *taken, PER_BYTE)
         ten = Store(binary, os.path.join(root, "ten"), guest, 10, 2)
         stores.append(ten)
         place.facts(
