@@ -13,9 +13,9 @@ import uuid
 from rig import Daemon, Trouble, Vm, snapshot_body, timed, wait_until
 
 PAGE = 100
-SLOWER = 1 / 0.9  # at least 0.9 times the rate is at most so many times the time
+SLOWER = 1.11  # at least 0.9 times the rate is at most so many times the time
 READY_MS, RESIDENT_MIB, PER_BYTE = 1000, 96, 1.5
-ROUNDS = 10  # questions a measurement
+ROUNDS = 40  # questions a measurement
 FOLLOW = "vms?follow=disk_attachments.disk,snapshots"
 
 

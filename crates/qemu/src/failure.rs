@@ -30,10 +30,23 @@ pub(crate) fn qmp_failed(op: &'static str, context: impl std::fmt::Display, erro
     DriverError::new(kind, op, format_args!("{context}: {error}"))
 }
 
+/// Longest word that QEMU says by itself. Names of nodes, which are ids, are longer.
+const WORD_MAX: usize = 20;
+
+/// The text without names and paths: by chance they spell anything, as the id of a node did whose name had `busy` in it.
+fn without_names(text: &str) -> String {
+    let is_said = |word: &&str| word.len() <= WORD_MAX && (!word.contains('/') || word.starts_with("Input/output"));
+    text.split_ascii_whitespace()
+        .filter(is_said)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// What QEMU's human text says; it has no machine-readable code for these.
 ///
 /// Texts as of QEMU 7.2 (`block/file-posix.c`, `blockdev.c`, `util/error.c`); a text that is not known is `Protocol`.
 pub(crate) fn kind_of_text(class: &str, text: &str) -> DriverErrorKind {
+    let text = without_names(text);
     let has = |part: &str| text.contains(part);
     if has("No space left") || has("Disk quota exceeded") {
         DriverErrorKind::NoSpace
@@ -41,7 +54,7 @@ pub(crate) fn kind_of_text(class: &str, text: &str) -> DriverErrorKind {
         DriverErrorKind::Busy
     } else if class == "DeviceNotFound"
         || has("No such file")
-        || has("Cannot find device")
+        || has("Cannot find")
         || has("Failed to find node")
         || has("Could not find")
     {
@@ -52,5 +65,34 @@ pub(crate) fn kind_of_text(class: &str, text: &str) -> DriverErrorKind {
         DriverErrorKind::InvalidImage
     } else {
         DriverErrorKind::Protocol
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_name_spells_is_not_what_qemu_says() {
+        let gone = "Failed to find node with node-name='n2xbusyxabvgm3l25t33r44v3my'";
+        assert_eq!(kind_of_text("GenericError", gone), DriverErrorKind::NotFound);
+        let open = "Could not open '/srv/in use/busy.qcow2': No such file or directory";
+        assert_eq!(kind_of_text("GenericError", open), DriverErrorKind::NotFound);
+        for (text, kind) in [
+            (
+                "Node 'n2xabcdefghijklmnopqrstuvwx' is busy: node is used as backing hd",
+                DriverErrorKind::Busy,
+            ),
+            ("Node n2xabcdefghijklmnopqrstuvwx is in use", DriverErrorKind::Busy),
+            ("Failed to get \"write\" lock", DriverErrorKind::Busy),
+            ("Could not write: No space left on device", DriverErrorKind::NoSpace),
+            ("Input/output error", DriverErrorKind::Io),
+            (
+                "Cannot find device='n2xbusyxabvgm3l25t33r44v3my' nor node-name='n2xbusyxabvgm3l25t33r44v3my'",
+                DriverErrorKind::NotFound,
+            ),
+        ] {
+            assert_eq!(kind_of_text("GenericError", text), kind, "{text}");
+        }
     }
 }

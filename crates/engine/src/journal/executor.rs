@@ -367,6 +367,7 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
     match saga.undo(&cx).await {
         Ok(undo) => {
             let from = [StepState::Started, StepState::Failed, StepState::Done];
+            let goes_on = matches!(undo, Undo::Forward);
             let write = move |tx: &stillpoint_store::Tx| -> Result<(), StoreError> {
                 match undo {
                     Undo::Undone => job::set_step(tx, id, seq, &from, StepState::Undone, None, now_micros()),
@@ -377,6 +378,10 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
                 }
             };
             engine.store.write(write).await?;
+            if goes_on {
+                // What failed before may fail again, and must not do so without a break.
+                pause(engine).await;
+            }
         }
         Err(StepError { fault, later }) => {
             tracing::warn!(job = %id, step = step.name, fault = fault.log_chain(), later, "a step cannot be undone yet");
