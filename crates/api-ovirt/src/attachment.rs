@@ -14,7 +14,10 @@ use stillpoint_engine::{
     view::AttachmentView,
 };
 use stillpoint_types::{DiskId, DiskInterface, FaultCode, ImageId, VmId};
-use stillpoint_wire::model::{self, Header, Identified};
+use stillpoint_wire::{
+    Wire,
+    model::{self, Header, Identified},
+};
 
 /// How long a change waits for its job.
 const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -52,7 +55,21 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let body: model::DiskAttachment = call.read()?;
     let disk = body.disk.as_deref();
     let disk = disk.ok_or_else(|| Refused::incomplete("DiskAttachment", &["disk"], "add"))?;
-    let accepted = put(&call, vm, disk, fields(&body)?).await?;
+    make(&call, vm, disk, fields(&body)?, (represent, promised)).await
+}
+
+/// How an attachment is shown, and how one is that is still being made.
+pub(crate) type Shown<T> = (fn(&str, &AttachmentView) -> T, fn(&str, VmId, DiskId) -> T);
+
+/// Attaches the disk that a client names, or makes the one that he describes; the answer.
+pub(crate) async fn make<T: Wire + Identified>(
+    call: &Call,
+    vm: VmId,
+    disk: &model::Disk,
+    fields: AttachFields,
+    (represent, promised): Shown<T>,
+) -> Result<Answer, Refused> {
+    let accepted = put(call, vm, disk, fields).await?;
     let job = call.settle(&accepted).await?;
     let value = match call.engine().attachment(&call.who, vm, accepted.id).await {
         Ok(view) => represent(call.base(), &view),
@@ -63,13 +80,23 @@ pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     Ok(call.added(value, job))
 }
 
-/// Attaches the disk that a client names, or makes the one that he describes.
-pub(crate) async fn put(
+/// Changes an attachment; the answer.
+pub(crate) async fn change<T: Wire>(
     call: &Call,
-    vm: VmId,
-    disk: &model::Disk,
-    fields: AttachFields,
-) -> Result<Accepted<DiskId>, Refused> {
+    command: UpdateAttachment,
+    represent: fn(&str, &AttachmentView) -> T,
+) -> Result<Answer, Refused> {
+    let (vm, disk) = (command.vm, command.disk);
+    let accepted = call
+        .engine()
+        .update_attachment(&call.who, call.origin(), command)
+        .await?;
+    call.acted(accepted.job, CHANGE_WAIT).await?;
+    let view = call.engine().attachment(&call.who, vm, disk).await?;
+    Ok(call.ok(&represent(call.base(), &view)))
+}
+
+async fn put(call: &Call, vm: VmId, disk: &model::Disk, fields: AttachFields) -> Result<Accepted<DiskId>, Refused> {
     let id = match disk.head.id.as_deref() {
         Some(id) if is_there(call, disk, id).await? => Some(id),
         _ => None,
@@ -126,13 +153,7 @@ pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
         fields: fields(&body)?,
         disk_fields: body.disk.as_deref().map(disk::fields).unwrap_or_default(),
     };
-    let accepted = call
-        .engine()
-        .update_attachment(&call.who, call.origin(), command)
-        .await?;
-    call.acted(accepted.job, CHANGE_WAIT).await?;
-    let view = call.engine().attachment(&call.who, vm, disk).await?;
-    Ok(call.ok(&represent(call.base(), &view)))
+    change(&call, command, represent).await
 }
 
 /// `DELETE /vms/{vm}/diskattachments/{disk}`: the disk survives unless `detach_only=false`.

@@ -3,6 +3,7 @@
 //! One record, from which the oVirt elements, the OVF document and the machine's command line are all made.
 
 use serde::{Deserialize, Serialize};
+use stillpoint_store::vm::AttachmentRow;
 use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, NicId, VmId};
 
 /// Everything about a VM that a snapshot keeps, its disks' content aside.
@@ -88,6 +89,22 @@ pub struct AttachmentConfig {
     pub format: ImageFormat,
     /// Whether the disk was sparse.
     pub sparse: bool,
+}
+
+impl AttachmentConfig {
+    /// The same attachment of a VM, at that position among its devices.
+    pub(crate) fn row(&self, vm: VmId, position: u32) -> AttachmentRow {
+        AttachmentRow {
+            vm,
+            disk: self.disk,
+            interface: self.interface,
+            bootable: self.bootable,
+            active: self.active,
+            read_only: self.read_only,
+            slot: self.slot,
+            position,
+        }
+    }
 }
 
 /// What a snapshot stores: the VM and its attachments as they were.

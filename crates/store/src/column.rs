@@ -2,6 +2,7 @@
 //!
 //! Only this room's noun modules use it. A value that does not parse is an error, never a default.
 
+use crate::{Conn, Stored};
 use rusqlite::{Row, types::Type};
 use std::str::FromStr;
 
@@ -47,12 +48,18 @@ pub(crate) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The members of an `IN (...)`, and their values: for what is asked of many things at once. At most 32,766, which is what
+/// The rows of many things at once: `{}` in the query stands for the members of an `IN (...)`. At most 32,766, which is what
 /// SQLite takes.
-pub(crate) fn members<T: std::fmt::Display>(ids: &[T]) -> (String, Vec<rusqlite::types::Value>) {
+pub(crate) fn rows_of<I: std::fmt::Display, T>(
+    conn: &Conn,
+    query: &str,
+    ids: &[I],
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Stored<Vec<T>> {
     let marks: Vec<_> = (1..=ids.len()).map(|n| format!("?{n}")).collect();
-    let values = ids.iter().map(|id| rusqlite::types::Value::Text(id.to_string()));
-    (marks.join(", "), values.collect())
+    let mut statement = conn.sql().prepare(&query.replace("{}", &marks.join(", ")))?;
+    let ids = rusqlite::params_from_iter(ids.iter().map(ToString::to_string));
+    Ok(statement.query_map(ids, row)?.collect::<Result<_, _>>()?)
 }
 
 /// Labels as the members of an `IN (...)`. They are words of the program, never of a client, so they stand in the text.

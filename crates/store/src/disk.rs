@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Query, Rows, Sort, Stored, Tx,
-    column::{members, quantity, stored, text},
+    column::{quantity, rows_of, stored, text},
     find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -80,13 +80,7 @@ pub fn get(conn: &Conn, id: DiskId) -> Stored<Option<DiskRow>> {
 
 /// Those of the disks that are there, in no order.
 pub fn of_ids(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<DiskRow>> {
-    let (marks, values) = members(ids);
-    let mut statement = conn
-        .sql()
-        .prepare(&format!("SELECT * FROM disk WHERE id IN ({marks})"))?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), disk_row)?
-        .collect::<Result<_, _>>()?)
+    rows_of(conn, "SELECT * FROM disk WHERE id IN ({})", ids, disk_row)
 }
 
 /// What can be asked of disks, and their order.

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{quantity, stored, text, text_opt},
+    column::{quantity, rows_of, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId, Micros};
@@ -143,13 +143,8 @@ pub fn of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<ImageRow>> {
 
 /// The live images of several disks, those of each oldest first.
 pub fn of_disks(conn: &Conn, disks: &[DiskId]) -> Stored<Vec<ImageRow>> {
-    let (marks, values) = crate::column::members(disks);
-    let text =
-        format!("SELECT * FROM image WHERE disk_id IN ({marks}) AND state = 'live' ORDER BY disk_id, created_at, id");
-    let mut statement = conn.sql().prepare(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), image_row)?
-        .collect::<Result<_, _>>()?)
+    let query = "SELECT * FROM image WHERE disk_id IN ({}) AND state = 'live' ORDER BY disk_id, created_at, id";
+    rows_of(conn, query, disks, image_row)
 }
 
 /// A page of the live images of a domain, in order of id.

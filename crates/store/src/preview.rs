@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{members, text},
+    column::{rows_of, text},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, Micros, SnapshotId, VmId};
@@ -50,12 +50,7 @@ pub fn of_vm(conn: &Conn, vm: VmId) -> Stored<Option<PreviewRow>> {
 
 /// The previews of several VMs.
 pub fn of_vms(conn: &Conn, vms: &[VmId]) -> Stored<Vec<PreviewRow>> {
-    let (marks, values) = members(vms);
-    let text = format!("SELECT * FROM preview WHERE vm_id IN ({marks})");
-    let mut statement = conn.sql().prepare(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), preview_row)?
-        .collect::<Result<_, _>>()?)
+    rows_of(conn, "SELECT * FROM preview WHERE vm_id IN ({})", vms, preview_row)
 }
 
 /// The preview whose former state a disk belongs to.

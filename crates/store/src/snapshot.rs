@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Stored, Tx,
-    column::{members, quantity, stored, text, text_opt},
+    column::{quantity, rows_of, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use stillpoint_types::{DiskId, DomainId, ImageId, MemoryId, Micros, SnapshotId, SnapshotType, VmId};
@@ -96,24 +96,16 @@ pub fn of_vm(conn: &Conn, vm: VmId) -> Stored<Vec<SnapshotRow>> {
 
 /// The snapshots of several VMs, those of each oldest first, the active one last.
 pub fn of_vms(conn: &Conn, vms: &[VmId]) -> Stored<Vec<SnapshotRow>> {
-    let (marks, values) = members(vms);
-    let text = format!("SELECT * FROM snapshot WHERE vm_id IN ({marks}) ORDER BY vm_id, seq");
-    let mut statement = conn.sql().prepare(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), snapshot_row)?
-        .collect::<Result<_, _>>()?)
+    let query = "SELECT * FROM snapshot WHERE vm_id IN ({}) ORDER BY vm_id, seq";
+    rows_of(conn, query, vms, snapshot_row)
 }
 
 /// How many snapshots each of the VMs has.
 pub fn counts(conn: &Conn, vms: &[VmId]) -> Stored<Vec<(VmId, u64)>> {
-    let (marks, values) = members(vms);
-    let query = format!("SELECT vm_id, count(*) AS many FROM snapshot WHERE vm_id IN ({marks}) GROUP BY vm_id");
-    let mut statement = conn.sql().prepare(&query)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), |row| {
-            Ok((text(row, "vm_id")?, quantity(row, "many")?))
-        })?
-        .collect::<Result<_, _>>()?)
+    let query = "SELECT vm_id, count(*) AS many FROM snapshot WHERE vm_id IN ({}) GROUP BY vm_id";
+    rows_of(conn, query, vms, |row| {
+        Ok((text(row, "vm_id")?, quantity(row, "many")?))
+    })
 }
 
 /// The active snapshot of a VM.

@@ -2,7 +2,7 @@
 
 use crate::{
     Conn, Query, Rows, Sort, Stored, Tx,
-    column::{members, quantity, text, text_opt},
+    column::{quantity, rows_of, text, text_opt},
     find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -85,11 +85,7 @@ pub fn get(conn: &Conn, id: VmId) -> Stored<Option<VmRow>> {
 
 /// Those of the VMs that are there, in no order.
 pub fn of_ids(conn: &Conn, ids: &[VmId]) -> Stored<Vec<VmRow>> {
-    let (marks, values) = members(ids);
-    let mut statement = conn.sql().prepare(&format!("SELECT * FROM vm WHERE id IN ({marks})"))?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), vm_row)?
-        .collect::<Result<_, _>>()?)
+    rows_of(conn, "SELECT * FROM vm WHERE id IN ({})", ids, vm_row)
 }
 
 /// Whether a name is taken.
@@ -280,22 +276,14 @@ pub fn attachments(conn: &Conn, vm: VmId) -> Stored<Vec<AttachmentRow>> {
 
 /// The attachments of several VMs, those of each in device order.
 pub fn attachments_of_all(conn: &Conn, vms: &[VmId]) -> Stored<Vec<AttachmentRow>> {
-    let (marks, values) = members(vms);
-    let text = format!("SELECT * FROM attachment WHERE vm_id IN ({marks}) ORDER BY vm_id, position, disk_id");
-    let mut statement = conn.sql().prepare(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), attachment_row)?
-        .collect::<Result<_, _>>()?)
+    let query = "SELECT * FROM attachment WHERE vm_id IN ({}) ORDER BY vm_id, position, disk_id";
+    rows_of(conn, query, vms, attachment_row)
 }
 
 /// The attachments of several disks, those of each by VM.
 pub fn attachments_of_disks(conn: &Conn, disks: &[DiskId]) -> Stored<Vec<AttachmentRow>> {
-    let (marks, values) = members(disks);
-    let text = format!("SELECT * FROM attachment WHERE disk_id IN ({marks}) ORDER BY disk_id, vm_id");
-    let mut statement = conn.sql().prepare(&text)?;
-    Ok(statement
-        .query_map(rusqlite::params_from_iter(values), attachment_row)?
-        .collect::<Result<_, _>>()?)
+    let query = "SELECT * FROM attachment WHERE disk_id IN ({}) ORDER BY disk_id, vm_id";
+    rows_of(conn, query, disks, attachment_row)
 }
 
 /// The attachments of a disk.

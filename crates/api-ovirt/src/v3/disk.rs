@@ -35,15 +35,7 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn add(call: Call) -> Result<Answer, Refused> {
     let vm: VmId = call.id(0)?;
     let body: model::Disk = call.read()?;
-    let accepted = attachment::put(&call, vm, &body, fields(&body)?).await?;
-    let job = call.settle(&accepted).await?;
-    let value = match call.engine().attachment(&call.who, vm, accepted.id).await {
-        Ok(view) => represent(call.base(), &view),
-        // The disk is attached at the end of its making: until then the attachment is only promised.
-        Err(_) if job.is_some() => promised(call.base(), vm, accepted.id),
-        Err(fault) => return Err(fault.into()),
-    };
-    Ok(call.added(value, job))
+    attachment::make(&call, vm, &body, fields(&body)?, (represent, promised)).await
 }
 
 /// `PUT /vms/{vm}/disks/{disk}`
@@ -61,13 +53,7 @@ pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
         fields: fields(&body)?,
         disk_fields: disk::fields(&body),
     };
-    let accepted = call
-        .engine()
-        .update_attachment(&call.who, call.origin(), command)
-        .await?;
-    call.acted(accepted.job, CHANGE_WAIT).await?;
-    let view = call.engine().attachment(&call.who, vm, disk).await?;
-    Ok(call.ok(&represent(call.base(), &view)))
+    attachment::change(&call, command, represent).await
 }
 
 /// `DELETE /vms/{vm}/disks/{disk}`: the disk is removed, unless the body says `<detach>true</detach>`.

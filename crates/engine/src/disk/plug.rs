@@ -213,16 +213,7 @@ impl Plug {
             let attached = vm::attachments(tx, id)?;
             vm::put_attachment(
                 tx,
-                &AttachmentRow {
-                    vm: id,
-                    disk: place.disk,
-                    interface: place.interface,
-                    bootable: place.bootable,
-                    active: true,
-                    read_only: place.read_only,
-                    slot: place.slot,
-                    position: attached.iter().map(|a| a.position + 1).max().unwrap_or(0),
-                },
+                &place.row(id, attached.iter().map(|a| a.position + 1).max().unwrap_or(0)),
             )?;
             Ok(vm::touch(tx, id)?)
         }))

@@ -35,10 +35,11 @@ use stillpoint_store::{
     image::{self, ImageRow, ImageState},
     job::JobRow,
     snapshot::{self, SnapshotRow},
-    vm::{self, AttachmentRow},
+    vm,
 };
 use stillpoint_types::{
-    Caller, FaultCode, ImageFormat, ImageId, MemoryId, Need, SnapshotId, SnapshotType, VmId, VmStatus, now_micros,
+    Caller, DiskId, FaultCode, ImageFormat, ImageId, MemoryId, Need, SnapshotId, SnapshotType, VmId, VmStatus,
+    now_micros,
 };
 
 pub(crate) const KIND: &str = "snapshot_restore";
@@ -200,24 +201,7 @@ fn overlays(
             .iter()
             .find(|a| a.disk == disk)
             .map_or(base.size_bytes, |a| a.size_bytes);
-        let overlay = ImageRow {
-            id: ImageId::fresh(),
-            disk,
-            parent: Some(base.id),
-            domain: base.domain,
-            format: ImageFormat::Cow,
-            size_bytes,
-            state: ImageState::Creating,
-            created_at: now_micros(),
-        };
-        image::insert(tx, &overlay)?;
-        let (base, overlay) = (engine.image_ref(&base), engine.image_ref(&overlay));
-        disks.push(SwitchDisk {
-            disk,
-            base,
-            overlay,
-            size_bytes,
-        });
+        disks.push(plan_overlay(engine, tx, disk, &base, size_bytes)?);
     }
     Ok(disks)
 }
@@ -238,6 +222,34 @@ impl Restore {
         make_overlays(cx, &self.params.disks).await?;
         Ok(Done::nothing())
     }
+}
+
+/// Writes the row of an overlay on an image of a snapshot, for a disk that goes on from there; [`make_overlays`] makes its
+/// file.
+pub(crate) fn plan_overlay(
+    engine: &Inner,
+    tx: &Tx,
+    disk: DiskId,
+    base: &ImageRow,
+    size_bytes: u64,
+) -> Result<SwitchDisk, Fault> {
+    let row = ImageRow {
+        id: ImageId::fresh(),
+        disk,
+        parent: Some(base.id),
+        domain: base.domain,
+        format: ImageFormat::Cow,
+        size_bytes,
+        state: ImageState::Creating,
+        created_at: now_micros(),
+    };
+    image::insert(tx, &row)?;
+    Ok(SwitchDisk {
+        disk,
+        base: engine.image_ref(base),
+        overlay: engine.image_ref(&row),
+        size_bytes,
+    })
 }
 
 /// Ensures that the overlays' files are there, durable.
@@ -330,19 +342,7 @@ fn attach_as_kept(tx: &Tx, id: VmId, kept: &SnapshotConfig) -> Result<(), Fault>
         if elsewhere || stillpoint_store::disk::get(tx, a.disk)?.is_none() {
             continue;
         }
-        vm::put_attachment(
-            tx,
-            &AttachmentRow {
-                vm: id,
-                disk: a.disk,
-                interface: a.interface,
-                bootable: a.bootable,
-                active: a.active,
-                read_only: a.read_only,
-                slot: a.slot,
-                position,
-            },
-        )?;
+        vm::put_attachment(tx, &a.row(id, position))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 //! The rows of VM and disks are written with the job, and locked by it; the images are in state `creating`, which keeps what
 //! is below them in its place.
 
-use super::configure::{ACTIVE_DESCRIPTION, fill, made_up_mac, name_in_use};
+use super::configure::{fill, insert_vm, made_up_mac, name_in_use};
 use crate::{
     access,
     command::{Accepted, CloneVm, Origin},
@@ -32,15 +32,12 @@ use std::sync::Arc;
 use stillpoint_store::{
     Tx,
     disk::{self, DiskRow},
-    image::{self, ImageRow, ImageState},
+    image::{self, ImageState},
     job::JobRow,
     snapshot::{self, SnapshotRow},
-    vm::{self, AttachmentRow, VmRow},
+    vm::{self, AttachmentRow},
 };
-use stillpoint_types::{
-    Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, NicId, ProjectId, SnapshotId, SnapshotType, VmId, VmStatus,
-    now_micros,
-};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, Need, NicId, SnapshotId, SnapshotType, VmId, now_micros};
 
 pub(crate) const KIND: &str = "vm_clone";
 const VERSION: u32 = 1;
@@ -136,42 +133,6 @@ fn plan(
     Ok((id, enqueue(tx, actor, job)?))
 }
 
-/// The VM's row and its active snapshot's.
-fn insert_vm(tx: &Tx, id: VmId, project: ProjectId, config: &VmConfig) -> Result<(), Fault> {
-    let now = now_micros();
-    vm::insert(
-        tx,
-        &VmRow {
-            id,
-            project,
-            name: config.name.clone(),
-            config: to_json(&config)?.to_string(),
-            status: VmStatus::Down,
-            status_detail: String::new(),
-            process: None,
-            resume_memory: None,
-            generation: 1,
-            created_at: now,
-            started_at: None,
-            stopped_at: None,
-        },
-    )?;
-    snapshot::insert(
-        tx,
-        &SnapshotRow {
-            id: SnapshotId::fresh(),
-            vm: id,
-            kind: SnapshotType::Active,
-            description: ACTIVE_DESCRIPTION.into(),
-            date: now,
-            seq: 1,
-            memory: None,
-            config: None,
-        },
-    )?;
-    Ok(())
-}
-
 /// For each disk that the snapshot holds a new one, attached in the same way.
 fn add_disks(
     engine: &Inner,
@@ -206,14 +167,8 @@ fn add_disks(
         vm::put_attachment(
             tx,
             &AttachmentRow {
-                vm: params.vm,
                 disk: switched.disk,
-                interface: a.interface,
-                bootable: a.bootable,
-                active: a.active,
-                read_only: a.read_only,
-                slot: a.slot,
-                position: u32::try_from(number).map_err(Fault::internal)?,
+                ..a.row(params.vm, u32::try_from(number).map_err(Fault::internal)?)
             },
         )?;
         params.disks.push(switched);
@@ -255,23 +210,7 @@ fn overlay(engine: &Inner, tx: &Tx, of: &SnapshotRow, base: ImageId, size_bytes:
         return Err(refuse(FaultCode::ChainTooDeep, text));
     }
     let base = image::get(tx, base)?.ok_or_else(|| Fault::internal("an image of a snapshot is gone"))?;
-    let row = ImageRow {
-        id: ImageId::fresh(),
-        disk: DiskId::fresh(),
-        parent: Some(base.id),
-        domain: base.domain,
-        format: ImageFormat::Cow,
-        size_bytes,
-        state: ImageState::Creating,
-        created_at: now_micros(),
-    };
-    image::insert(tx, &row)?;
-    Ok(SwitchDisk {
-        disk: row.disk,
-        base: engine.image_ref(&base),
-        overlay: engine.image_ref(&row),
-        size_bytes,
-    })
+    restore::plan_overlay(engine, tx, DiskId::fresh(), &base, size_bytes)
 }
 
 /// The saga.

@@ -152,40 +152,13 @@ pub(crate) async fn create(
     expect_once(&disks)?;
     let (actor, who) = (Actor::of(who, origin), who.clone());
     let write = move |tx: &Tx| -> Result<VmId, Fault> {
-        let (id, now) = (VmId::fresh(), now_micros());
+        let id = VmId::fresh();
         let project = project(tx, &who, &disks)?;
         // A name of another project is taken too, as names are unique in the installation; nothing else of it is told.
         if vm::id_by_name(tx, &config.name)?.is_some() {
             return Err(name_in_use(&config.name));
         }
-        let row = VmRow {
-            id,
-            project,
-            name: config.name.clone(),
-            config: to_json(&config)?.to_string(),
-            status: VmStatus::Down,
-            status_detail: String::new(),
-            process: None,
-            resume_memory: None,
-            generation: 1,
-            created_at: now,
-            started_at: None,
-            stopped_at: None,
-        };
-        vm::insert(tx, &row)?;
-        snapshot::insert(
-            tx,
-            &SnapshotRow {
-                id: SnapshotId::fresh(),
-                vm: id,
-                kind: SnapshotType::Active,
-                description: ACTIVE_DESCRIPTION.into(),
-                date: now,
-                seq: 1,
-                memory: None,
-                config: None,
-            },
-        )?;
+        let row = insert_vm(tx, id, project, &config)?;
         let text = format!("VM {} was created by {}.", config.name, actor.name);
         Event::new(What::VmAdded, text)
             .by(&actor)
@@ -204,6 +177,40 @@ pub(crate) async fn create(
         id: engine.store.write(write).await?,
         job: None,
     })
+}
+
+/// Writes the row of a new VM and its active snapshot's.
+pub(super) fn insert_vm(tx: &Tx, id: VmId, project: ProjectId, config: &VmConfig) -> Result<VmRow, Fault> {
+    let now = now_micros();
+    let row = VmRow {
+        id,
+        project,
+        name: config.name.clone(),
+        config: to_json(config)?.to_string(),
+        status: VmStatus::Down,
+        status_detail: String::new(),
+        process: None,
+        resume_memory: None,
+        generation: 1,
+        created_at: now,
+        started_at: None,
+        stopped_at: None,
+    };
+    vm::insert(tx, &row)?;
+    snapshot::insert(
+        tx,
+        &SnapshotRow {
+            id: SnapshotId::fresh(),
+            vm: id,
+            kind: SnapshotType::Active,
+            description: ACTIVE_DESCRIPTION.into(),
+            date: now,
+            seq: 1,
+            memory: None,
+            config: None,
+        },
+    )?;
+    Ok(row)
 }
 
 /// Whose a new VM is. It is of one project with its disks, if somebody may operate there.

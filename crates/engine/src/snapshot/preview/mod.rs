@@ -45,7 +45,7 @@ use stillpoint_store::{
     job::JobRow,
     preview::{self, PreviewRow},
     snapshot::{self, SnapshotRow},
-    vm::{self, AttachmentRow},
+    vm,
 };
 use stillpoint_types::{DiskId, FaultCode, MemoryId, SnapshotId, SnapshotType, VmId, VmStatus, now_micros};
 
@@ -123,19 +123,7 @@ fn attach_exactly(tx: &Tx, id: VmId, wanted: &[AttachmentConfig]) -> Result<(), 
         vm::delete_attachment(tx, id, a.disk)?;
     }
     for (position, a) in (0..).zip(wanted) {
-        vm::put_attachment(
-            tx,
-            &AttachmentRow {
-                vm: id,
-                disk: a.disk,
-                interface: a.interface,
-                bootable: a.bootable,
-                active: a.active,
-                read_only: a.read_only,
-                slot: a.slot,
-                position,
-            },
-        )?;
+        vm::put_attachment(tx, &a.row(id, position))?;
     }
     Ok(())
 }

@@ -12,20 +12,16 @@ use crate::{
     limits,
     lock::{self, Entity, Wanted},
     ports::SwitchDisk,
-    snapshot::create,
+    snapshot::{create, restore},
     vm::{configure::no_slot, spec},
 };
 use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
-    Tx, disk,
-    image::{self, ImageRow, ImageState},
+    Tx, disk, image,
     snapshot::{self, SnapshotRow},
-    vm::{self, AttachmentRow},
+    vm,
 };
-use stillpoint_types::{
-    Caller, DiskId, FaultCode, ImageFormat, ImageId, JobId, MemoryId, Need, SnapshotId, SnapshotType, VmStatus,
-    now_micros,
-};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageId, JobId, MemoryId, Need, SnapshotId, SnapshotType, VmStatus};
 
 pub(crate) async fn submit(
     engine: &Arc<Inner>,
@@ -331,25 +327,12 @@ impl Scene<'_> {
         let (mut wanted, others): (Vec<_>, Vec<_>) =
             chosen.into_iter().filter_map(|c| c.attached).partition(is_recorded);
         for mut a in others {
-            let rows: Vec<_> = wanted.iter().map(|a| self.as_row(a)).collect();
+            let rows: Vec<_> = wanted.iter().map(|a| a.row(self.found.row.id, 0)).collect();
             a.slot = spec::free_slot(config, &rows, a.interface).ok_or_else(|| no_slot(&self.found.row.name))?;
             a.bootable = a.bootable && !wanted.iter().any(|of| of.bootable);
             wanted.push(a);
         }
         Ok(wanted)
-    }
-
-    fn as_row(&self, a: &AttachmentConfig) -> AttachmentRow {
-        AttachmentRow {
-            vm: self.found.row.id,
-            disk: a.disk,
-            interface: a.interface,
-            bootable: a.bootable,
-            active: a.active,
-            read_only: a.read_only,
-            slot: a.slot,
-            position: 0,
-        }
     }
 }
 
@@ -386,21 +369,5 @@ fn overlay(engine: &Inner, scene: &Scene<'_>, chosen: &Chosen) -> Result<SwitchD
         return Err(refuse(FaultCode::ChainTooDeep, text));
     }
     let base = image::get(tx, chosen.base)?.ok_or_else(|| Fault::internal("an image of a snapshot is gone"))?;
-    let row = ImageRow {
-        id: ImageId::fresh(),
-        disk: now.id,
-        parent: Some(base.id),
-        domain: base.domain,
-        format: ImageFormat::Cow,
-        size_bytes: chosen.size_bytes,
-        state: ImageState::Creating,
-        created_at: now_micros(),
-    };
-    image::insert(tx, &row)?;
-    Ok(SwitchDisk {
-        disk: now.id,
-        base: engine.image_ref(&base),
-        overlay: engine.image_ref(&row),
-        size_bytes: chosen.size_bytes,
-    })
+    restore::plan_overlay(engine, tx, now.id, &base, chosen.size_bytes)
 }
