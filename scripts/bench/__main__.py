@@ -23,6 +23,7 @@ import backups
 import catalogue
 import plane
 import report
+import volumes
 from reference import Domain, Libvirt
 from rig import Beats, Daemon, Only, Trouble, Twin, Vm, agent, monitor, snapshot_body, timed, wait_until
 
@@ -299,7 +300,7 @@ def main():
     parser.add_argument("--python", required=True, help="a Python environment with ovirt-imageio")
     parser.add_argument("--quick", action="store_true", help="5 pairs instead of 30: shows that it works, no more")
     parser.add_argument("--pairs", type=int, help="another number of pairs")
-    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "plane", "backups", "catalogue", "itself"), help="only this part")
+    parser.add_argument("--only", choices=("libvirt", "agent", "memory", "plane", "backups", "catalogue", "volumes", "itself"), help="only this part")
     options = parser.parse_args()
     pairs = options.pairs or (5 if options.quick else 30)
     place, load = report.Report(), os.getloadavg()
@@ -336,6 +337,8 @@ def main():
                 tls.stop()
         if wanted("catalogue"):
             catalogue.measure(place, options.binary, root, options.guest, pairs, say)
+        if wanted("volumes"):
+            volumes.measure(place, options.binary, root, options.guest, pairs, say)
         if wanted("itself"):
             by_itself(place, daemon, pairs)
         arguments = "".join(f" {word}" for word in sys.argv[1:] if word not in (options.binary, options.guest, options.python, "--binary", "--guest", "--python"))

@@ -32,6 +32,17 @@ class Report:
             f"| {what} | {spread(ours)} | {spread(theirs)} | {len(ours)}, {len(theirs)} | **{ratio:.2f}** | {target} | {verdict} |\n"
         )
 
+    def rate(self, what, ours, theirs, least=None):
+        """`ours` and `theirs` in requests a second; `least`: the lowest ratio that the project promises."""
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        verdict = "" if least is None else ("met" if ratio >= least else "**MISSED**")
+        if least is not None and ratio < least:
+            self.missed.append(f"{what}: {ratio:.2f} times the rate instead of {least}")
+        target = "" if least is None else f"≥ {least}"
+        self.parts.append(
+            f"| {what} | {spread(ours)} /s | {spread(theirs)} /s | {len(ours)}, {len(theirs)} | **{ratio:.2f}** | {target} | {verdict} |\n"
+        )
+
     def facts(self, title, rows, *text):
         """Numbers that are compared with nothing; `rows`: what, values, unit."""
         self.parts.append(f"\n## {title}\n\n" + "".join(f"{line}\n\n" for line in text))
