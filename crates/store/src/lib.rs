@@ -23,6 +23,7 @@
 mod column;
 mod error;
 mod find;
+mod listing;
 mod migrate;
 mod query;
 mod readers;
@@ -43,11 +44,14 @@ pub mod role;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;
+pub mod usage;
 pub mod user;
 pub mod vm;
+pub mod volume_snapshot;
 
 pub use error::StoreError;
 pub use find::{Find, Op, Sort, Value};
+pub use listing::{ListedRows, Listing, Test};
 pub use migrate::known_version;
 pub use query::{Query, Rows};
 

@@ -53,6 +53,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "clients",
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
+    Migration {
+        version: 8,
+        name: "volume_snapshot",
+        sql: include_str!("../migrations/sqlite/0008_volume_snapshot.sql"),
+    },
 ];
 
 /// The schema version that this program writes.
