@@ -47,14 +47,16 @@ pub mod role;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;
+pub mod usage;
 pub mod user;
 pub mod vm;
 pub mod volume;
+pub mod volume_snapshot;
 pub mod volume_type;
 
 pub use error::StoreError;
 pub use find::{Find, Op, Sort, Value};
-pub use listing::{Listing, Place, Test};
+pub use listing::{ListedRows, Listing, Test};
 pub use migrate::known_version;
 pub use query::{Query, Rows};
 

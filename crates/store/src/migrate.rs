@@ -54,6 +54,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
     Migration {
+        version: 8,
+        name: "volume_snapshot",
+        sql: include_str!("../migrations/sqlite/0008_volume_snapshot.sql"),
+    },
+    Migration {
         version: 10,
         name: "volume",
         sql: include_str!("../migrations/sqlite/0010_volume.sql"),

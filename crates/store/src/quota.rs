@@ -1,6 +1,6 @@
-//! What projects may have of volumes, and have.
+//! What projects may have of volumes, where that was said.
 
-use crate::{Conn, Stored, Tx, column::quantity};
+use crate::{Conn, Stored, Tx};
 use rusqlite::{Row, params};
 use stillpoint_types::ProjectId;
 
@@ -37,16 +37,4 @@ pub fn reset(tx: &Tx, project: ProjectId) -> Stored<()> {
         .prepare_cached("DELETE FROM quota WHERE project_id = ?1")?
         .execute([project.to_string()])?;
     Ok(())
-}
-
-/// Volumes of a project, and the GiB of them, each rounded up.
-pub fn volumes_of(conn: &Conn, project: ProjectId) -> Stored<(u64, u64)> {
-    let sql = "SELECT count(*) AS n, coalesce(sum((size_bytes + 1073741823) / 1073741824), 0) AS gib FROM disk
-               WHERE project_id = ?1";
-    Ok(conn
-        .sql()
-        .prepare_cached(sql)?
-        .query_row([project.to_string()], |row| {
-            Ok((quantity(row, "n")?, quantity(row, "gib")?))
-        })?)
 }

@@ -1,15 +1,14 @@
 //! Disks as the volume APIs know them: what is said of a volume beside its disk, and lists of volumes.
 
 use crate::{
-    Conn, Listing, Sort, Stored, Tx,
-    column::{rows_of, text, text_opt},
+    Conn, Stored, Tx,
+    column::{quantity, rows_of, text, text_opt},
     disk::{self, DiskRow},
-    find::{self, Table},
-    listing::Shelf,
+    listing::{Field, ListedRows, Listing, Source},
 };
 use rusqlite::{OptionalExtension, Row, ToSql, params};
-use std::collections::BTreeMap;
-use stillpoint_types::{DiskId, Micros, UserId, VmId, VolumeSnapshotId, VolumeStatus, VolumeTypeId};
+use std::{collections::BTreeMap, sync::LazyLock};
+use stillpoint_types::{DiskId, Micros, ProjectId, UserId, VmId, VolumeSnapshotId, VolumeStatus, VolumeTypeId};
 use uuid::Uuid;
 
 /// A volume: its disk's row and what is known beside it.
@@ -39,6 +38,8 @@ pub struct VolumeRow {
     pub from_snapshot: Option<VolumeSnapshotId>,
     /// What it began as.
     pub from_volume: Option<DiskId>,
+    /// Metadata.
+    pub metadata: BTreeMap<String, String>,
     /// Its active image holds nothing: it shows what that one's parent does.
     pub pristine: bool,
     /// Last changed.
@@ -46,7 +47,10 @@ pub struct VolumeRow {
 }
 
 fn volume_row(row: &Row<'_>) -> rusqlite::Result<VolumeRow> {
+    let metadata: String = row.get("v_metadata")?;
+    let bad = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
     Ok(VolumeRow {
+        metadata: serde_json::from_str(&metadata).map_err(bad)?,
         disk: disk::disk_row(row)?,
         user: text_opt(row, "v_user")?,
         of_type: (text(row, "v_type")?, row.get("v_type_name")?),
@@ -66,131 +70,102 @@ fn volume_row(row: &Row<'_>) -> rusqlite::Result<VolumeRow> {
 
 /// The status. A job that holds the disk comes first (its kind is the engine's word), then damage, then what was said, then
 /// who has it. Jobs about snapshots leave it as it is: a volume stays usable meanwhile.
-macro_rules! status {
-    () => {
-        "coalesce(
-         CASE WHEN EXISTS (SELECT 1 FROM image WHERE image.id = disk.image_id AND image.state = 'creating') THEN 'creating' END,
-         (SELECT CASE job.kind WHEN 'disk_extend' THEN 'extending' WHEN 'backup' THEN 'backing-up'
-                 WHEN 'disk_plug' THEN 'attaching' WHEN 'disk_unplug' THEN 'detaching'
-                 WHEN 'volume_revert' THEN 'reverting' WHEN 'snapshot_restore' THEN 'reverting'
-                 WHEN 'snapshot_preview' THEN 'reverting' WHEN 'volume_delete' THEN 'deleting'
-                 WHEN 'image_transfer' THEN (SELECT CASE direction WHEN 'upload' THEN 'downloading' ELSE 'uploading' END
-                                             FROM image_transfer WHERE image_transfer.id = job.id) END
-          FROM entity_lock JOIN job ON job.id = entity_lock.job_id
-          WHERE entity_lock.kind = 'disk' AND entity_lock.entity_id = disk.id
-          AND job.kind IN ('disk_extend', 'backup', 'disk_plug', 'disk_unplug', 'volume_revert', 'snapshot_restore',
-                           'snapshot_preview', 'volume_delete', 'image_transfer') LIMIT 1),
-         CASE WHEN disk.illegal IS NOT NULL THEN 'error' END,
-         volume.status,
-         CASE WHEN EXISTS (SELECT 1 FROM attachment WHERE attachment.disk_id = disk.id) THEN 'in-use' END,
-         'available')"
-    };
-}
+const STATUS: &str = "coalesce(
+     CASE WHEN EXISTS (SELECT 1 FROM image WHERE image.id = disk.image_id AND image.state = 'creating') THEN 'creating' END,
+     (SELECT CASE job.kind WHEN 'disk_extend' THEN 'extending' WHEN 'backup' THEN 'backing-up'
+             WHEN 'disk_plug' THEN 'attaching' WHEN 'disk_unplug' THEN 'detaching'
+             WHEN 'volume_revert' THEN 'reverting' WHEN 'snapshot_restore' THEN 'reverting'
+             WHEN 'snapshot_preview' THEN 'reverting'
+             WHEN 'image_transfer' THEN (SELECT CASE direction WHEN 'upload' THEN 'downloading' ELSE 'uploading' END
+                                         FROM image_transfer WHERE image_transfer.id = job.id) END
+      FROM entity_lock JOIN job ON job.id = entity_lock.job_id
+      WHERE entity_lock.kind = 'disk' AND entity_lock.entity_id = disk.id
+      AND job.kind IN ('disk_extend', 'backup', 'disk_plug', 'disk_unplug', 'volume_revert', 'snapshot_restore',
+                       'snapshot_preview', 'image_transfer') LIMIT 1),
+     CASE WHEN disk.illegal IS NOT NULL THEN 'error' END,
+     volume.status,
+     CASE WHEN EXISTS (SELECT 1 FROM attachment WHERE attachment.disk_id = disk.id) THEN 'in-use' END,
+     'available')";
 
-macro_rules! type_id {
-    () => {
-        "coalesce(volume.type_id, '5e11bd1f-0000-4000-8000-00000000d15c')"
-    };
-}
+/// The type: the default one, unless it was given another.
+const TYPE: &str = "coalesce(volume.type_id, '5e11bd1f-0000-4000-8000-00000000d15c')";
 
-macro_rules! type_name {
-    () => {
-        concat!(
-            "(SELECT volume_type.name FROM volume_type WHERE volume_type.id = ",
-            type_id!(),
-            ")"
+const BOOTABLE: &str = "coalesce(volume.bootable,
+     (SELECT max(attachment.bootable) FROM attachment WHERE attachment.disk_id = disk.id), 0)";
+
+/// Volumes as rows: a disk's columns, and what is known beside it.
+static VOLUMES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "(SELECT disk.*, volume.user_id AS v_user, {TYPE} AS v_type,
+          (SELECT volume_type.name FROM volume_type WHERE volume_type.id = {TYPE}) AS v_type_name,
+          {STATUS} AS v_status, volume.status AS v_stated,
+          EXISTS (SELECT 1 FROM attachment WHERE attachment.disk_id = disk.id) AS v_attached,
+          coalesce(volume.empty_name, 0) AS v_empty_name, coalesce(volume.empty_description, 0) AS v_empty_description,
+          {BOOTABLE} AS v_bootable, volume.read_only AS v_read_only, volume.from_snapshot AS v_from_snapshot,
+          volume.from_volume AS v_from_volume, coalesce(volume.metadata, '{{}}') AS v_metadata,
+          coalesce(volume.pristine, 0) AS v_pristine
+          FROM disk LEFT JOIN volume ON volume.disk_id = disk.id) AS v"
+    )
+});
+
+static SOURCE: LazyLock<Source> = LazyLock::new(|| {
+    Source {
+    from: VOLUMES.as_str(),
+    project: "v.project_id",
+    metadata: "v.v_metadata",
+    fields: vec![
+        Field::text("id", "v.id"),
+        Field::text("name", "v.alias"),
+        Field::text("description", "v.description"),
+        Field::text("status", "v.v_status"),
+        Field::text("project_id", "v.project_id"),
+        Field::text("user_id", "v.v_user").nullable(),
+        Field::text("volume_type", "v.v_type_name"),
+        Field::text("volume_type_id", "v.v_type"),
+        Field::text("snapshot_id", "v.v_from_snapshot").nullable(),
+        Field::text("source_volid", "v.v_from_volume").nullable(),
+        Field::text("bootable", "iif(v.v_bootable, 'true', 'false')"),
+        Field::text("consumes_quota", "'true'"),
+        Field::number("size", "(v.size_bytes + 1073741823) / 1073741824"),
+        Field::number("created_at", "v.created_at"),
+        Field::number("updated_at", "v.updated_at").nullable(),
+        Field::text(
+            "server",
+            "coalesce((SELECT attachment.vm_id FROM attachment WHERE attachment.disk_id = v.id LIMIT 1),
+             (SELECT volume_attachment.server_id FROM volume_attachment WHERE volume_attachment.disk_id = v.id LIMIT 1))",
         )
-    };
-}
-
-macro_rules! bootable {
-    () => {
-        "coalesce(volume.bootable, (SELECT max(attachment.bootable) FROM attachment WHERE attachment.disk_id = disk.id), 0)"
-    };
-}
-
-const COLUMNS: &str = concat!(
-    "disk.*, volume.user_id AS v_user, ",
-    type_id!(),
-    " AS v_type, ",
-    type_name!(),
-    " AS v_type_name, ",
-    status!(),
-    " AS v_status, volume.status AS v_stated,
-     EXISTS (SELECT 1 FROM attachment WHERE attachment.disk_id = disk.id) AS v_attached,
-     coalesce(volume.empty_name, 0) AS v_empty_name, coalesce(volume.empty_description, 0) AS v_empty_description, ",
-    bootable!(),
-    " AS v_bootable, volume.read_only AS v_read_only, volume.from_snapshot AS v_from_snapshot,
-     volume.from_volume AS v_from_volume, coalesce(volume.pristine, 0) AS v_pristine"
-);
-const FROM: &str = "disk LEFT JOIN volume ON volume.disk_id = disk.id";
-
-const TABLE: Table = Table {
-    name: "disk",
-    id: "disk.id",
-    project: "disk.project_id",
-    order: Sort {
-        field: "created_at",
-        descending: true,
-    },
-    columns: &[
-        find::text("id", "disk.id"),
-        find::text("name", "disk.alias"),
-        find::text("description", "disk.description"),
-        find::text("status", status!()),
-        find::text("project_id", "disk.project_id"),
-        find::text("user_id", "volume.user_id"),
-        find::text("volume_type", type_name!()),
-        find::text("volume_type_id", type_id!()),
-        find::text("snapshot_id", "volume.from_snapshot"),
-        find::text("source_volid", "volume.from_volume"),
-        find::text(
-            "bootable",
-            concat!("CASE ", bootable!(), " WHEN 0 THEN 'false' ELSE 'true' END"),
-        ),
-        find::text("consumes_quota", "'true'"),
-        find::number("size", "(disk.size_bytes + 1073741823) / 1073741824"),
-        find::number("created_at", "disk.created_at"),
-        find::number("updated_at", "disk.updated_at"),
-        find::related("server", "server", SERVERS),
+        .nullable(),
     ],
-};
-const SERVERS: &str = "SELECT 1 FROM (
-     SELECT attachment.vm_id AS server FROM attachment WHERE attachment.disk_id = disk.id
-     UNION ALL SELECT volume_attachment.server_id FROM volume_attachment WHERE volume_attachment.disk_id = disk.id)
-     WHERE {}";
+}
+});
 
-const SHELF: Shelf = Shelf {
-    table: &TABLE,
-    columns: COLUMNS,
-    from: FROM,
-    pairs: "EXISTS (SELECT 1 FROM volume_metadata AS pair WHERE pair.disk_id = disk.id AND pair.key = {key} AND pair.value = {value})",
-    never_null: &[
-        "id",
-        "name",
-        "description",
-        "status",
-        "project_id",
-        "size",
-        "created_at",
-    ],
-};
-
-/// A page; `None`: the thing that it should begin after is not there.
-pub fn page(conn: &Conn, listing: &Listing) -> Stored<Option<Vec<VolumeRow>>> {
-    listing.read(conn, &SHELF, volume_row)
+/// A page; `None`: the thing that it should begin after is not there. Fields: `id`, `name`, `description`, `status`,
+/// `project_id`, `user_id`, `volume_type` (its name), `volume_type_id`, `snapshot_id`, `source_volid`, `bootable` and
+/// `consumes_quota` (`true` or `false`), `size` (GiB), `created_at`, `updated_at`, `server`.
+pub fn page(conn: &Conn, asked: &Listing) -> Stored<Option<ListedRows<VolumeRow>>> {
+    let all = || many(conn, asked.projects.as_deref());
+    SOURCE.read(conn, asked, all, volume_row)
 }
 
-/// How many volumes fit in all.
-pub fn count(conn: &Conn, listing: &Listing) -> Stored<u64> {
-    listing.count(conn, &SHELF)
+/// How many there are in these projects (`None`: in all).
+fn many(conn: &Conn, projects: Option<&[ProjectId]>) -> Stored<u64> {
+    let Some(projects) = projects else {
+        let sql = "SELECT coalesce(sum(volumes), 0) AS many FROM project_usage";
+        return Ok(conn
+            .sql()
+            .prepare_cached(sql)?
+            .query_row([], |row| quantity(row, "many"))?);
+    };
+    projects
+        .iter()
+        .try_fold(0, |many, id| Ok(many + crate::usage::of_project(conn, *id)?.volumes))
 }
 
 /// One volume.
 pub fn get(conn: &Conn, id: DiskId) -> Stored<Option<VolumeRow>> {
     Ok(conn
         .sql()
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE disk.id = ?1"))?
+        .prepare_cached(&format!("SELECT * FROM {} WHERE v.id = ?1", *VOLUMES))?
         .query_row([id.to_string()], volume_row)
         .optional()?)
 }
@@ -216,6 +191,8 @@ pub struct Beside {
     pub from_snapshot: Option<VolumeSnapshotId>,
     /// What it began as.
     pub from_volume: Option<DiskId>,
+    /// Metadata.
+    pub metadata: BTreeMap<String, String>,
     /// Its active image holds nothing.
     pub pristine: bool,
 }
@@ -225,8 +202,8 @@ pub fn insert(tx: &Tx, beside: &Beside) -> Stored<()> {
     tx.sql()
         .prepare_cached(
             "INSERT INTO volume (disk_id, user_id, type_id, status, empty_name, empty_description, bootable, from_snapshot,
-                 from_volume, pristine)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 from_volume, metadata, pristine)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             beside.disk.to_string(),
@@ -238,6 +215,7 @@ pub fn insert(tx: &Tx, beside: &Beside) -> Stored<()> {
             beside.bootable,
             beside.from_snapshot.map(|id| id.to_string()),
             beside.from_volume.map(|id| id.to_string()),
+            json(&beside.metadata),
             beside.pristine
         ])?;
     Ok(())
@@ -281,50 +259,20 @@ pub fn set_pristine(tx: &Tx, id: DiskId, pristine: bool) -> Stored<()> {
     put(tx, id, "pristine", &pristine)
 }
 
+/// Hangs that on it, and nothing else.
+pub fn set_metadata(tx: &Tx, id: DiskId, metadata: &BTreeMap<String, String>) -> Stored<()> {
+    put(tx, id, "metadata", &json(metadata))?;
+    disk::touch(tx, id)
+}
+
+fn json(metadata: &BTreeMap<String, String>) -> String {
+    serde_json::Value::from_iter(metadata.clone()).to_string()
+}
+
 /// Whether empty texts are ones that were given.
 pub fn set_empty(tx: &Tx, id: DiskId, name: bool, description: bool) -> Stored<()> {
     put(tx, id, "empty_name", &name)?;
     put(tx, id, "empty_description", &description)
-}
-
-// ---------------------------------------------------------------------------------------------- metadata
-
-/// The metadata of several volumes.
-pub fn metadata(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<(DiskId, String, String)>> {
-    let query = "SELECT * FROM volume_metadata WHERE disk_id IN ({}) ORDER BY disk_id, key";
-    rows_of(conn, query, ids, |row| {
-        Ok((text(row, "disk_id")?, row.get("key")?, row.get("value")?))
-    })
-}
-
-/// Gives keys their values; others stay.
-pub fn put_metadata(tx: &Tx, id: DiskId, pairs: &BTreeMap<String, String>) -> Stored<()> {
-    for (key, value) in pairs {
-        tx.sql()
-            .prepare_cached(
-                "INSERT INTO volume_metadata (disk_id, key, value) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (disk_id, key) DO UPDATE SET value = excluded.value",
-            )?
-            .execute(params![id.to_string(), key, value])?;
-    }
-    Ok(())
-}
-
-/// Removes one key; whether it was there.
-pub fn remove_metadata(tx: &Tx, id: DiskId, key: &str) -> Stored<bool> {
-    let removed = tx
-        .sql()
-        .prepare_cached("DELETE FROM volume_metadata WHERE disk_id = ?1 AND key = ?2")?
-        .execute(params![id.to_string(), key])?;
-    Ok(removed > 0)
-}
-
-/// Removes all of it.
-pub fn clear_metadata(tx: &Tx, id: DiskId) -> Stored<()> {
-    tx.sql()
-        .prepare_cached("DELETE FROM volume_metadata WHERE disk_id = ?1")?
-        .execute([id.to_string()])?;
-    Ok(())
 }
 
 // ---------------------------------------------------------------------- servers that are not VMs of ours
@@ -401,10 +349,6 @@ pub fn device_places(conn: &Conn, ids: &[DiskId]) -> Stored<Vec<(DiskId, VmId, u
          AND (b.interface, b.slot, b.disk_id) < (a.interface, a.slot, a.disk_id)) AS place
          FROM attachment AS a WHERE a.disk_id IN ({}) ORDER BY a.disk_id, a.vm_id";
     rows_of(conn, query, ids, |row| {
-        Ok((
-            text(row, "disk_id")?,
-            text(row, "vm_id")?,
-            crate::column::quantity(row, "place")?,
-        ))
+        Ok((text(row, "disk_id")?, text(row, "vm_id")?, quantity(row, "place")?))
     })
 }

@@ -6,7 +6,7 @@ use crate::command::{
 };
 use crate::{engine::Inner, fault::Fault};
 use std::sync::Arc;
-use stillpoint_store::{Conn, Tx, disk, volume};
+use stillpoint_store::{Tx, volume};
 use stillpoint_types::{Caller, DiskId, FaultCode, Need};
 
 /// Characters of a key or a value (Cinder's limit).
@@ -33,12 +33,6 @@ pub(crate) fn expect_pairs(pairs: &Metadata) -> Result<(), Fault> {
     Ok(())
 }
 
-/// All that hangs on a volume.
-fn all(conn: &Conn, id: DiskId) -> Result<Metadata, Fault> {
-    let rows = volume::metadata(conn, &[id])?;
-    Ok(rows.into_iter().map(|(_, key, value)| (key, value)).collect())
-}
-
 pub(crate) async fn change(
     engine: &Arc<Inner>,
     who: &Caller,
@@ -46,27 +40,18 @@ pub(crate) async fn change(
     id: DiskId,
     change: MetadataChange,
 ) -> Result<Metadata, Fault> {
-    if let MetadataChange::Merge(pairs) | MetadataChange::Replace(pairs) = &change {
-        expect_pairs(pairs)?;
-    }
     let who = who.clone();
     let write = move |tx: &Tx| -> Result<Metadata, Fault> {
-        super::find(tx, &who, id, Need::Operate)?;
+        let mut now = super::find(tx, &who, id, Need::Operate)?.metadata;
         match change {
-            MetadataChange::Merge(pairs) => volume::put_metadata(tx, id, &pairs)?,
-            MetadataChange::Replace(pairs) => {
-                volume::clear_metadata(tx, id)?;
-                volume::put_metadata(tx, id, &pairs)?;
-            }
+            MetadataChange::Merge(pairs) => now.extend(pairs),
+            MetadataChange::Replace(pairs) => now = pairs,
             MetadataChange::Remove(key) => {
-                if !volume::remove_metadata(tx, id, &key)? {
-                    return Err(Fault::not_found("metadata", key));
-                }
+                now.remove(&key).ok_or_else(|| Fault::not_found("metadata", key))?;
             }
         }
-        disk::touch(tx, id)?;
-        let now = all(tx, id)?;
         expect_pairs(&now)?;
+        volume::set_metadata(tx, id, &now)?;
         Ok(now)
     };
     engine.store.write(write).await

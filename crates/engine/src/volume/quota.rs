@@ -7,7 +7,10 @@ use crate::command::{Origin, volume::Limits};
 use crate::view::volume::{QuotaView, Usage};
 use crate::{access, engine::Inner, fault::Fault};
 use std::sync::Arc;
-use stillpoint_store::{Conn, Tx, quota};
+use stillpoint_store::{
+    Conn, Tx, quota,
+    usage::{self, UsageRow},
+};
 use stillpoint_types::{Caller, FaultCode, Need, ProjectId};
 
 /// What holds until somebody says otherwise: enough for anything but a mistake.
@@ -53,11 +56,15 @@ fn limits_of(conn: &Conn, project: ProjectId) -> Result<Limits, Fault> {
     Ok(over(default_limits(conn)?, quota::limits(conn, Some(project))?))
 }
 
-fn usage(conn: &Conn, project: ProjectId) -> Result<Usage, Fault> {
-    let (volumes, gigabytes) = quota::volumes_of(conn, project)?;
+fn usage_of(conn: &Conn, project: ProjectId) -> Result<Usage, Fault> {
+    let UsageRow {
+        volumes,
+        snapshots,
+        gigabytes,
+    } = usage::of_project(conn, project)?;
     Ok(Usage {
         volumes,
-        snapshots: 0,
+        snapshots,
         gigabytes,
     })
 }
@@ -65,7 +72,7 @@ fn usage(conn: &Conn, project: ProjectId) -> Result<Usage, Fault> {
 fn view(conn: &Conn, project: ProjectId) -> Result<QuotaView, Fault> {
     Ok(QuotaView {
         limits: limits_of(conn, project)?,
-        usage: usage(conn, project)?,
+        usage: usage_of(conn, project)?,
     })
 }
 

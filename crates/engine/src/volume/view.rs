@@ -4,14 +4,13 @@
 
 use crate::{
     access,
-    command::volume::Metadata,
     engine::Inner,
     fault::Fault,
     view::volume::{Listed, Match, Scope, VolumeAttachmentView, VolumeQuery, VolumeView},
 };
 use std::{collections::HashMap, sync::Arc};
 use stillpoint_store::{
-    Conn, Listing, Place, Test,
+    Conn, Listing, Test,
     vm::{self, AttachmentRow},
     volume::{self, OutsideRow, VolumeRow},
 };
@@ -66,10 +65,6 @@ pub(crate) fn views(conn: &Conn, rows: Vec<VolumeRow>) -> Result<Vec<VolumeView>
         return Ok(Vec::new());
     }
     let ids: Vec<DiskId> = rows.iter().map(|row| row.disk.id).collect();
-    let mut metadata: HashMap<DiskId, Metadata> = HashMap::new();
-    for (id, key, value) in volume::metadata(conn, &ids)? {
-        metadata.entry(id).or_default().insert(key, value);
-    }
     let mut attachments: HashMap<DiskId, Vec<VolumeAttachmentView>> = HashMap::new();
     let places = volume::device_places(conn, &ids)?;
     for row in vm::attachments_of_disks(conn, &ids)? {
@@ -93,7 +88,7 @@ pub(crate) fn views(conn: &Conn, rows: Vec<VolumeRow>) -> Result<Vec<VolumeView>
         of_type: row.of_type,
         from_snapshot: row.from_snapshot,
         from_volume: row.from_volume,
-        metadata: metadata.remove(&row.disk.id).unwrap_or_default(),
+        metadata: row.metadata,
         bootable: row.bootable,
         read_only: row.read_only,
         attachments: attachments.remove(&row.disk.id).unwrap_or_default(),
@@ -128,24 +123,22 @@ pub(crate) fn listing(who: &Caller, query: VolumeQuery) -> Result<Listing, Fault
         projects: projects(who, query.scope)?,
         tests: query.matches.into_iter().map(test).collect(),
         sort: query.sort,
-        place: Place {
-            marker: query.marker.map(|id| id.to_string()),
-            offset: query.offset,
-            limit: query.limit,
-        },
+        marker: query.marker.map(|id| id.to_string()),
+        offset: query.offset,
+        limit: query.limit,
+        count: query.count,
     })
 }
 
 pub(crate) async fn page(engine: &Arc<Inner>, who: &Caller, query: VolumeQuery) -> Result<Listed<VolumeView>, Fault> {
-    let (count, marker) = (query.count, query.marker);
+    let marker = query.marker;
     let listing = listing(who, query)?;
     let read = move |conn: &Conn| -> Result<_, Fault> {
         let absent = || Fault::not_found("volume", marker.unwrap_or_default());
-        let rows = volume::page(conn, &listing)?.ok_or_else(absent)?;
-        let count = count.then(|| volume::count(conn, &listing)).transpose()?;
+        let found = volume::page(conn, &listing)?.ok_or_else(absent)?;
         Ok(Listed {
-            items: views(conn, rows)?,
-            count,
+            items: views(conn, found.rows)?,
+            count: found.count,
         })
     };
     engine.store.read(read).await

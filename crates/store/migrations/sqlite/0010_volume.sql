@@ -47,6 +47,7 @@ CREATE TABLE volume (
     read_only         INTEGER CHECK (read_only IN (0, 1)),
     from_snapshot     TEXT,
     from_volume       TEXT,
+    metadata          TEXT NOT NULL DEFAULT '{}',               -- an object of texts
     pristine          INTEGER NOT NULL DEFAULT 0 CHECK (pristine IN (0, 1))
 ) STRICT;
 CREATE INDEX volume_by_type ON volume (type_id) WHERE type_id IS NOT NULL;
@@ -61,13 +62,6 @@ END;
 CREATE TRIGGER volume_moved AFTER UPDATE OF image_id ON disk BEGIN
     UPDATE volume SET pristine = 0 WHERE disk_id = NEW.id;
 END;
-
-CREATE TABLE volume_metadata (
-    disk_id TEXT NOT NULL REFERENCES disk (id) ON DELETE CASCADE,
-    key     TEXT NOT NULL,
-    value   TEXT NOT NULL,
-    PRIMARY KEY (disk_id, key)
-) STRICT, WITHOUT ROWID;
 
 -- Servers that are not VMs of ours and have the disk, as clients say.
 CREATE TABLE volume_attachment (
