@@ -58,6 +58,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volume_snapshot",
         sql: include_str!("../migrations/sqlite/0008_volume_snapshot.sql"),
     },
+    Migration {
+        version: 10,
+        name: "volume",
+        sql: include_str!("../migrations/sqlite/0010_volume.sql"),
+    },
 ];
 
 /// The schema version that this program writes.
