@@ -53,6 +53,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "clients",
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
+    Migration {
+        version: 8,
+        name: "volume_snapshot",
+        sql: include_str!("../migrations/sqlite/0008_volume_snapshot.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "volume",
+        sql: include_str!("../migrations/sqlite/0010_volume.sql"),
+    },
 ];
 
 /// The schema version that this program writes.
