@@ -9,6 +9,7 @@ mod proxy;
 mod scene;
 pub mod sdk;
 mod tool;
+pub mod volume;
 
 pub use checks::Checks;
 pub use proxy::{Proxy, Weather};
