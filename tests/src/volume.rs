@@ -30,7 +30,12 @@ pub fn ask_token(api: &Api, user: &str, password: &str, project: &str) -> Result
         "scope": {"project": {"name": project, "domain": {"id": "default"}}},
     }});
     let headers = [("Content-Type", "application/json")];
-    api.send("POST", "/identity/v3/auth/tokens", &headers, Some(body.to_string().as_bytes()))
+    api.send(
+        "POST",
+        "/identity/v3/auth/tokens",
+        &headers,
+        Some(body.to_string().as_bytes()),
+    )
 }
 
 impl Volumes {
@@ -41,9 +46,20 @@ impl Volumes {
     pub fn login(daemon: &Daemon, user: &str, project: &str) -> Result<Self> {
         let api = Api::anonymous(daemon.url());
         let answer = ask_token(&api, user, Password::of(user)?.0, project)?.expect(&[201])?;
-        let token = answer.header("X-Subject-Token").context("no X-Subject-Token")?.to_owned();
-        let project = answer.json()?["token"]["project"]["id"].as_str().context("no project")?.to_owned();
-        Ok(Self { api, token, project, version: Some("3.71") })
+        let token = answer
+            .header("X-Subject-Token")
+            .context("no X-Subject-Token")?
+            .to_owned();
+        let project = answer.json()?["token"]["project"]["id"]
+            .as_str()
+            .context("no project")?
+            .to_owned();
+        Ok(Self {
+            api,
+            token,
+            project,
+            version: Some("3.71"),
+        })
     }
 
     /// Sends with the token; `path` is a whole one.
@@ -53,12 +69,17 @@ impl Volumes {
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let version = self.version.map(|version| format!("volume {version}"));
         let mut headers = vec![("X-Auth-Token", self.token.as_str())];
-        headers.extend(version.iter().map(|version| ("OpenStack-API-Version", version.as_str())));
+        headers.extend(
+            version
+                .iter()
+                .map(|version| ("OpenStack-API-Version", version.as_str())),
+        );
         let text = body.map(ToString::to_string);
         if text.is_some() {
             headers.push(("Content-Type", "application/json"));
         }
-        self.api.send(method, path, &headers, text.as_deref().map(str::as_bytes))
+        self.api
+            .send(method, path, &headers, text.as_deref().map(str::as_bytes))
     }
 
     /// Sends to the Cinder dialect; `path` is below the project.
@@ -82,7 +103,10 @@ impl Volumes {
     /// # Errors
     /// When it is refused, or does not become so.
     pub fn create(&self, kind: &str, fields: Value) -> Result<String> {
-        let made = self.ask("POST", &format!("{kind}s"), Some(&json!({ kind: fields })))?.expect(&[202])?.json()?;
+        let made = self
+            .ask("POST", &format!("{kind}s"), Some(&json!({ kind: fields })))?
+            .expect(&[202])?
+            .json()?;
         let id = made[kind]["id"].as_str().context("no id")?.to_owned();
         self.wait(kind, &id, "available")?;
         Ok(id)
@@ -118,7 +142,10 @@ impl Volumes {
     pub fn ids(&self, path: &str, kind: &str) -> Result<Vec<String>> {
         let shown = self.get(path)?;
         let items = shown[format!("{kind}s")].as_array().context("no list")?;
-        items.iter().map(|item| Ok(item["id"].as_str().context("no id")?.to_owned())).collect()
+        items
+            .iter()
+            .map(|item| Ok(item["id"].as_str().context("no id")?.to_owned()))
+            .collect()
     }
 
     /// Does something to a volume or snapshot.
@@ -147,7 +174,11 @@ pub fn image_of(daemon: &Daemon, admin: &Api, disk: &str) -> Result<PathBuf> {
 pub fn write(daemon: &Daemon, admin: &Api, disk: &str, mib: u32, byte: u8) -> Result<()> {
     let path = image_of(daemon, admin, disk)?;
     let command = format!("write -P {byte} {mib}M 64k");
-    tool("qemu-io", &["-f", "qcow2", "-c", &command, path.to_str().context("a path")?]).map(drop)
+    tool(
+        "qemu-io",
+        &["-f", "qcow2", "-c", &command, path.to_str().context("a path")?],
+    )
+    .map(drop)
 }
 
 /// Whether a disk holds that byte there.
@@ -157,7 +188,21 @@ pub fn write(daemon: &Daemon, admin: &Api, disk: &str, mib: u32, byte: u8) -> Re
 pub fn holds(daemon: &Daemon, admin: &Api, disk: &str, mib: u32, byte: u8) -> Result<()> {
     let path = image_of(daemon, admin, disk)?;
     let command = format!("read -P {byte} {mib}M 64k");
-    let said = tool("qemu-io", &["-r", "-U", "-f", "qcow2", "-c", &command, path.to_str().context("a path")?])?;
-    ensure!(!said.contains("failed"), "disk {disk} at {mib} MiB does not hold {byte}: {said}");
+    let said = tool(
+        "qemu-io",
+        &[
+            "-r",
+            "-U",
+            "-f",
+            "qcow2",
+            "-c",
+            &command,
+            path.to_str().context("a path")?,
+        ],
+    )?;
+    ensure!(
+        !said.contains("failed"),
+        "disk {disk} at {mib} MiB does not hold {byte}: {said}"
+    );
     Ok(())
 }

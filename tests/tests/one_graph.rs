@@ -19,11 +19,19 @@ fn list(api: &Api, path: &str) -> Result<Vec<Xml>> {
 
 fn regular(api: &Api, vm: &str) -> Result<Vec<Xml>> {
     let all = list(api, &format!("vms/{vm}/snapshots"))?;
-    Ok(all.into_iter().filter(|s| s.text_at("snapshot_type") == Some("regular")).collect())
+    Ok(all
+        .into_iter()
+        .filter(|s| s.text_at("snapshot_type") == Some("regular"))
+        .collect())
 }
 
 fn refused(answer: &Answer, status: u16) -> Result<()> {
-    ensure!(answer.status == status, "{status} expected: {} {}", answer.status, answer.text());
+    ensure!(
+        answer.status == status,
+        "{status} expected: {} {}",
+        answer.status,
+        answer.text()
+    );
     Ok(())
 }
 
@@ -37,7 +45,10 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
     admin.attach(&vm, &first, "virtio", true)?;
     write(&daemon, &admin, &first, 1, 1)?;
 
-    let of_one = volumes.create("snapshot", json!({"volume_id": first, "name": "by cinder", "force": true, "metadata": {"a": "b"}}));
+    let of_one = volumes.create(
+        "snapshot",
+        json!({"volume_id": first, "name": "by cinder", "force": true, "metadata": {"a": "b"}}),
+    );
     checks.item("V176", || {
         let id = of_one.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let members = list(&admin, &format!("disks/{first}/disksnapshots")).or_else(|_| {
@@ -45,12 +56,16 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
             list(&admin, &format!("storagedomains/{domain}/disksnapshots"))
         })?;
         ensure!(!members.is_empty(), "oVirt shows no disk snapshot");
-        let [snapshot] = regular(&admin, &vm)?.try_into().map_err(|all| anyhow::anyhow!("one snapshot of the VM: {all:?}"))?;
+        let [snapshot] = regular(&admin, &vm)?
+            .try_into()
+            .map_err(|all| anyhow::anyhow!("one snapshot of the VM: {all:?}"))?;
         let disks = list(&admin, &format!("vms/{vm}/snapshots/{}/disks", snapshot.id()?))?;
         ensure!(disks.len() == 1 && disks[0].id()? == first, "{disks:?}");
         refused(&volumes.ask("DELETE", &format!("snapshots/{id}"), None)?, 202)?;
         volumes.gone("snapshot", id)?;
-        eventually(SOON, "the VM's snapshot to go", || Ok(regular(&admin, &vm)?.is_empty().then_some(())))
+        eventually(SOON, "the VM's snapshot to go", || {
+            Ok(regular(&admin, &vm)?.is_empty().then_some(()))
+        })
     });
 
     admin.attach(&vm, &second, "virtio", false)?;
@@ -58,13 +73,20 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
     let members = || -> Result<Vec<serde_json::Value>> {
         let shown = volumes.get("snapshots/detail")?;
         let all = shown["snapshots"].as_array().context("no list")?;
-        Ok(all.iter().filter(|s| s["metadata"]["stillpoint:vm_snapshot"] == both.as_str()).cloned().collect())
+        Ok(all
+            .iter()
+            .filter(|s| s["metadata"]["stillpoint:vm_snapshot"] == both.as_str())
+            .cloned()
+            .collect())
     };
     checks.item("V177", || {
         let members = members()?;
         ensure!(members.len() == 2, "{members:?}");
         for member in &members {
-            ensure!(member["name"] == "by ovirt" && member["status"] == "available", "{member}");
+            ensure!(
+                member["name"] == "by ovirt" && member["status"] == "available",
+                "{member}"
+            );
             let path = format!("snapshots/{}", member["id"].as_str().context("id")?);
             refused(&volumes.ask("DELETE", &path, None)?, 400)?;
         }
@@ -75,12 +97,18 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
     // A member of a VM's snapshot is what a volume can begin with, and that volume outlives everything that it came from.
     write(&daemon, &admin, &first, 1, 2)?;
     let members = members()?;
-    let of_first = members.iter().find(|s| s["volume_id"] == first.as_str()).context("a member of the first disk")?;
+    let of_first = members
+        .iter()
+        .find(|s| s["volume_id"] == first.as_str())
+        .context("a member of the first disk")?;
     let copy = volumes.create("volume", json!({"snapshot_id": of_first["id"], "name": "copy"}))?;
     checks.item("V143", || holds(&daemon, &admin, &copy, 1, 1));
     checks.item("copy in oVirt", || {
         let shown = admin.get(&format!("disks/{copy}"))?.expect(&[200])?.xml()?;
-        ensure!(shown.text_at("name") == Some("copy") && shown.text_at("status") == Some("ok"), "{shown:?}");
+        ensure!(
+            shown.text_at("name") == Some("copy") && shown.text_at("status") == Some("ok"),
+            "{shown:?}"
+        );
         Ok(())
     });
     admin.delete_snapshot(&vm, &both)?;
@@ -98,7 +126,10 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
         refused(&extend(3)?, 202)?;
         volumes.wait("volume", &odd, "available")?;
         let shown = admin.get(&format!("disks/{odd}"))?.expect(&[200])?.xml()?;
-        ensure!(shown.text_at("provisioned_size") == Some(&(3 * GIB).to_string()), "{shown:?}");
+        ensure!(
+            shown.text_at("provisioned_size") == Some(&(3 * GIB).to_string()),
+            "{shown:?}"
+        );
         Ok(())
     });
     checks.item("V180", || {
@@ -106,7 +137,9 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
         refused(&volumes.ask("PUT", &format!("volumes/{copy}"), Some(&body))?, 200)?;
         let shown = admin.get(&format!("disks/{copy}"))?.expect(&[200])?.xml()?;
         ensure!(shown.text_at("alias") == Some("renamed here"), "{shown:?}");
-        admin.put(&format!("disks/{copy}"), "<disk><name>renamed there</name></disk>")?.expect(&[200, 202])?;
+        admin
+            .put(&format!("disks/{copy}"), "<disk><name>renamed there</name></disk>")?
+            .expect(&[200, 202])?;
         ensure!(volumes.get(&format!("volumes/{copy}"))?["volume"]["name"] == "renamed there");
         Ok(())
     });
@@ -140,10 +173,16 @@ fn a_running_guests_volume_is_snapshotted_live_with_all_that_was_written_before_
 
     ensure!(volumes.get(&format!("volumes/{disk}"))?["volume"]["status"] == "in-use");
     let without = json!({"snapshot": {"volume_id": disk}});
-    let old = Volumes { version: None, ..Volumes::login(&daemon, "alice", "demo")? };
+    let old = Volumes {
+        version: None,
+        ..Volumes::login(&daemon, "alice", "demo")?
+    };
     refused(&old.ask("POST", "snapshots", Some(&without))?, 400)?;
     let before = console.last_record();
-    let answer = volumes.ask("POST", "snapshots", Some(&without))?.expect(&[202])?.json()?;
+    let answer = volumes
+        .ask("POST", "snapshots", Some(&without))?
+        .expect(&[202])?
+        .json()?;
     let id = answer["snapshot"]["id"].as_str().context("id")?.to_owned();
     volumes.wait("snapshot", &id, "available")?;
     console.wait_record(before + 50, LONG)?;
@@ -159,8 +198,13 @@ fn a_running_guests_volume_is_snapshotted_live_with_all_that_was_written_before_
         volumes.gone("snapshot", gone)?;
     }
     let image = stillpoint_system_tests::volume::image_of(&daemon, &admin, &copy)?;
-    let moment = stillpoint_testkit::records::Checker::new().at_least(before).check(&[image])?;
-    eprintln!("the guest had written {before} records before the request; the volume holds {}", moment.complete());
+    let moment = stillpoint_testkit::records::Checker::new()
+        .at_least(before)
+        .check(&[image])?;
+    eprintln!(
+        "the guest had written {before} records before the request; the volume holds {}",
+        moment.complete()
+    );
     console.fail_on_trouble()?;
     daemon.scan_log(&[])
 }
