@@ -30,6 +30,7 @@ mod readers;
 mod writer;
 
 pub mod access_key;
+pub mod application_credential;
 pub mod backup;
 pub mod checkpoint;
 pub mod disk;
@@ -44,6 +45,7 @@ pub mod preview;
 pub mod project;
 pub mod quota;
 pub mod role;
+pub mod scoped_token;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;
