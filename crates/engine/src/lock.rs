@@ -13,6 +13,7 @@
 //! | extend a disk | no | no | no | no | no | no |
 //! | plug a disk | no | no | no | - (VM is up) | no | no |
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
+//! | make a volume of another one | no | no | no | no | - | no (both disks) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
@@ -26,7 +27,8 @@
 //! [`crate::backup::expect_none`]. Those of kind `live` and `cold` keep the VM until they end.
 //!
 //! A refused request is told what holds the entity and since when. Merges of hidden images are the daemon's own work, of
-//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused.
+//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused. So it
+//! does for the moment in which a volume is made of another one.
 
 use crate::{fault::Fault, view::Holder};
 use stillpoint_store::{
@@ -184,7 +186,7 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
             moment(held.since)
         ),
     );
-    if held.job_kind == crate::snapshot::delete::KIND_MERGE {
+    if held.job_kind == crate::snapshot::delete::KIND_MERGE || held.job_kind == crate::volume::create::KIND {
         fault.passing()
     } else {
         fault
