@@ -14,6 +14,10 @@
 //! | plug a disk | no | no | no | - (VM is up) | no | no |
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
+//! | snapshots of a volume, revert of a volume | - (no VM has the disk) | - | - | - | - | no (the disk) |
+//!
+//! Snapshots of a volume that no VM has are made by one job a disk, which further ones of the same moment join
+//! ([`crate::volume::snapshot::settle`]). A revert locks the snapshot, too.
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
 //! has pinned what it reads.
@@ -33,7 +37,7 @@ use stillpoint_store::{
     Conn, Tx,
     job::{self, LockRow},
 };
-use stillpoint_types::{DiskId, FaultCode, JobId, LockMode, Micros, SnapshotId, VmId};
+use stillpoint_types::{DiskId, FaultCode, JobId, LockMode, Micros, SnapshotId, VmId, VolumeSnapshotId};
 
 /// An entity that can be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub(crate) enum Entity {
     Vm(VmId),
     Disk(DiskId),
     Snapshot(SnapshotId),
+    VolumeSnapshot(VolumeSnapshotId),
 }
 
 impl Entity {
@@ -49,6 +54,7 @@ impl Entity {
             Self::Vm(id) => ("vm", id.to_string()),
             Self::Disk(id) => ("disk", id.to_string()),
             Self::Snapshot(id) => ("snapshot", id.to_string()),
+            Self::VolumeSnapshot(id) => ("volume_snapshot", id.to_string()),
         }
     }
 }
@@ -155,6 +161,7 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
     };
     let kind = match kind {
         "vm" => "VM",
+        "volume_snapshot" => "snapshot",
         other => other,
     };
     if held.job_kind == crate::transfer::KIND {

@@ -63,10 +63,7 @@ pub(crate) fn named(
     need: Need,
 ) -> Result<(VolumeSnapshotRow, VolumeSnapshotStatus), Fault> {
     find(conn, who, id, need).map_err(|fault| match fault.code {
-        FaultCode::NotFound => Fault::new(
-            FaultCode::RelatedNotFound,
-            format!("Snapshot {id} could not be found."),
-        ),
+        FaultCode::NotFound => Fault::new(FaultCode::RelatedNotFound, format!("Snapshot {id} could not be found.")),
         _ => fault,
     })
 }
