@@ -19,7 +19,9 @@
 use super::{
     GIB, called, gib, kind,
     message::{self, About, Doing},
-    quota, snapshot, wrong_status,
+    quota,
+    snapshot::{self, create::refused},
+    wrong_status,
 };
 use crate::command::{
     Accepted, Origin,
@@ -242,11 +244,11 @@ fn of_volume(tx: &Tx, who: &Caller, id: DiskId) -> Result<Base, Fault> {
     if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
         return Err(wrong_status(&row, "making a volume of it", "available or in-use"));
     }
-    lock::expect_free(tx, Entity::Disk(id), &called(&row.disk))?;
+    lock::expect_free(tx, Entity::Disk(id), &called(&row.disk)).map_err(refused)?;
     let active = expect_usable(tx, row.disk.image)?;
     let (image, freeze) = match active.parent.filter(|_| row.pristine) {
         Some(parent) => (expect_usable(tx, parent)?, None),
-        None => (active, Some(at_rest(tx, &row)?)),
+        None => (active, Some(at_rest(tx, &row).map_err(refused)?)),
     };
     Ok(Base {
         size_bytes: row.disk.size_bytes.max(image.size_bytes),

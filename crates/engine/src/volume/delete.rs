@@ -48,13 +48,13 @@ fn remove(tx: &Tx, who: &Caller, actor: &Actor, command: DeleteVolume) -> Result
         let text = format!("Invalid volume: volume {} is attached: detach it first.", row.disk.id);
         return Err(Fault::new(FaultCode::VolumeStatus, text));
     }
-    lock::expect_free(tx, Entity::Disk(row.disk.id), &super::called(&row.disk))?;
+    lock::expect_free(tx, Entity::Disk(row.disk.id), &super::called(&row.disk)).map_err(of::create::refused)?;
     if volume_snapshot::count_of_disk(tx, row.disk.id)? > 0 {
         expect_cascade(tx, &row, command.cascade)?;
     }
     // One that a preview keeps, or that a snapshot of a VM holds which it was detached from.
     delete::expect_in_no_snapshot(tx, &row.disk).map_err(|fault| Fault::new(FaultCode::HasDependants, fault.text))?;
-    delete::forget_claimed(tx, actor, &row.disk)
+    delete::forget_claimed(tx, actor, &row.disk).map_err(of::create::refused)
 }
 
 /// Snapshots go with their volume if that is asked, and if each of them may.
