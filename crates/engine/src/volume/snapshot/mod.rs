@@ -63,10 +63,7 @@ pub(crate) fn named(
     need: Need,
 ) -> Result<(VolumeSnapshotRow, VolumeSnapshotStatus), Fault> {
     find(conn, who, id, need).map_err(|fault| match fault.code {
-        FaultCode::NotFound => Fault::new(
-            FaultCode::RelatedNotFound,
-            format!("Snapshot {id} could not be found."),
-        ),
+        FaultCode::NotFound => Fault::new(FaultCode::RelatedNotFound, format!("Snapshot {id} could not be found.")),
         _ => fault,
     })
 }
@@ -96,6 +93,10 @@ pub(crate) fn usable_image(
         return Err(Fault::new(FaultCode::VolumeStatus, text));
     }
     let image = volume_snapshot::image_of(conn, row)?;
+    if let Some(id) = image {
+        // Through whatever disk: another volume may stand on it, too.
+        crate::snapshot::delete::expect_unmerged(conn, id)?;
+    }
     let usable = image.map(|id| stillpoint_store::image::is_half_merged(conn, id).map(|half| (!half).then_some(id)));
     usable.transpose()?.flatten().ok_or_else(|| {
         let text = format!(

@@ -126,7 +126,13 @@ pub(crate) async fn reset(
         let (row, _) = find(tx, &who, command.snapshot, Need::Operate)?;
         crate::volume::expect_admin(&who, Some(row.project), "say what a snapshot's status is")?;
         let (id, status) = (row.id, command.status);
-        Ok(volume_snapshot::set_status(tx, id, status, command.progress, now_micros())?)
+        Ok(volume_snapshot::set_status(
+            tx,
+            id,
+            status,
+            command.progress,
+            now_micros(),
+        )?)
     };
     engine.store.write(write).await
 }
@@ -136,17 +142,32 @@ mod tests {
     use super::*;
 
     fn pairs(given: &[(&str, &str)]) -> Metadata {
-        given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        given
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn metadata_changes_as_asked_and_the_daemons_own_stays() {
         let (had, ours) = (pairs(&[("a", "1"), ("b", "2")]), pairs(&[("ours", "x")]));
         let change = |change| changed(had.clone(), &ours, change);
-        assert_eq!(change(MetadataChange::Merge(pairs(&[("b", "3"), ("ours", "x")]))).unwrap(), pairs(&[("a", "1"), ("b", "3")]));
-        assert_eq!(change(MetadataChange::Replace(pairs(&[("c", "4")]))).unwrap(), pairs(&[("c", "4")]));
-        assert_eq!(change(MetadataChange::Remove("a".into())).unwrap(), pairs(&[("b", "2")]));
-        assert_eq!(change(MetadataChange::Remove("z".into())).unwrap_err().code, FaultCode::NotFound);
+        assert_eq!(
+            change(MetadataChange::Merge(pairs(&[("b", "3"), ("ours", "x")]))).unwrap(),
+            pairs(&[("a", "1"), ("b", "3")])
+        );
+        assert_eq!(
+            change(MetadataChange::Replace(pairs(&[("c", "4")]))).unwrap(),
+            pairs(&[("c", "4")])
+        );
+        assert_eq!(
+            change(MetadataChange::Remove("a".into())).unwrap(),
+            pairs(&[("b", "2")])
+        );
+        assert_eq!(
+            change(MetadataChange::Remove("z".into())).unwrap_err().code,
+            FaultCode::NotFound
+        );
         let refused = [
             MetadataChange::Remove("ours".into()),
             MetadataChange::Merge(pairs(&[("ours", "y")])),

@@ -70,11 +70,7 @@ pub(crate) async fn page(
     engine.store.read(read).await
 }
 
-pub(crate) async fn get(
-    engine: &Arc<Inner>,
-    who: &Caller,
-    id: VolumeSnapshotId,
-) -> Result<VolumeSnapshotView, Fault> {
+pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, id: VolumeSnapshotId) -> Result<VolumeSnapshotView, Fault> {
     let who = who.clone();
     let read = move |conn: &Conn| -> Result<_, Fault> {
         let (row, _) = find(conn, &who, id, Need::Read)?;
