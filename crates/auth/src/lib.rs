@@ -12,7 +12,7 @@
 //! | `Prefer: persistent-auth` at login | [`Auth::login`], then [`Auth::issue_token`] with [`TokenKind::Session`] |
 //! | `Authorization: Bearer`, session cookie | [`Auth::caller_of_token`], then looks at [`Grant::kind`] and scope |
 //! | logout | [`Auth::revoke`] |
-//! | a signed request | [`Auth::access_key`] |
+//! | a signed request | [`signature::Claim::of`], then [`Auth::caller_of_claim`] with the body |
 
 mod apply;
 mod bootstrap;
@@ -21,6 +21,7 @@ mod error;
 mod password;
 mod private_file;
 mod seal;
+pub mod signature;
 mod token;
 mod view;
 
