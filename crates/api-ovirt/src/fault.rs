@@ -77,6 +77,10 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::BackupPhase
         | FaultCode::DiskNotActive
         | FaultCode::DiskChoice
+        | FaultCode::VolumeStatus
+        | FaultCode::HasDependants
+        | FaultCode::Protected
+        | FaultCode::Quota
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -378,6 +382,10 @@ mod tests {
         FaultCode::BackupIdInUse,
         FaultCode::DiskNotActive,
         FaultCode::DiskChoice,
+        FaultCode::VolumeStatus,
+        FaultCode::HasDependants,
+        FaultCode::Protected,
+        FaultCode::Quota,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -26,6 +26,8 @@
 //! | `DeleteCheckpoint` | `checkpoint/delete.rs` | none held over time | - |
 //! | `AddJob`, `EndJob`, `ClearJob`, `AddStep`, `EndStep`, `AddEvent`, `RemoveEvent` | `client.rs` | none | - |
 
+pub mod volume;
+
 use serde::{Deserialize, Serialize};
 use stillpoint_types::{
     BackupId, CheckpointId, DiskId, DiskInterface, DomainId, ImageFormat, ImageId, JobId, NicId, Severity, SnapshotId,

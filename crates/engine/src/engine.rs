@@ -2,6 +2,7 @@
 
 mod commands;
 mod views;
+mod volumes;
 
 use crate::{
     fault::Fault,

@@ -28,6 +28,7 @@ mod snapshot;
 mod transfer;
 pub mod view;
 mod vm;
+mod volume;
 
 pub use engine::{Engine, Options};
 pub use fault::Fault;

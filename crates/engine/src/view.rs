@@ -2,6 +2,8 @@
 //!
 //! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
 
+pub mod volume;
+
 use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},
     ports::TicketId,

@@ -73,6 +73,15 @@ pub enum FaultCode {
     BackupIdInUse,
     /// The disk is attached to the VM, but not plugged in.
     DiskNotActive,
+    /// The status of the volume, or of its snapshot, does not allow the operation.
+    VolumeStatus,
+    /// A snapshot or volume belongs to something that stands in the way: a VM snapshot of several disks, snapshots of a
+    /// volume that is to go.
+    HasDependants,
+    /// A snapshot that the daemon keeps for a backup: users look at it, and leave it alone.
+    Protected,
+    /// The project's quota would be exceeded.
+    Quota,
     /// The disks or images that were chosen for a preview do not belong together, or not to the VM.
     DiskChoice,
     // --- the world

@@ -76,6 +76,10 @@ ids! {
     ImageId = new_v4;
     /// A VM snapshot; the active one takes a fresh id at every snapshot.
     SnapshotId = new_v4;
+    /// A snapshot of one volume, as the volume APIs know it: one that they made, or a member of a VM snapshot.
+    VolumeSnapshotId = new_v4;
+    /// A type of volumes.
+    VolumeTypeId = new_v4;
     /// A saved guest memory.
     MemoryId = new_v4;
     /// A network interface of a VM.

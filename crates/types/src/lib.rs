@@ -13,11 +13,12 @@ pub use crash::crash_point;
 pub use fault::FaultCode;
 pub use id::{
     BackupId, CheckpointId, DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TicketId,
-    TransferId, UserId, VmId,
+    TransferId, UserId, VmId, VolumeSnapshotId, VolumeTypeId,
 };
 pub use state::{
     BackupKind, BackupMode, BackupPhase, CheckpointState, DiskInterface, ImageFormat, JobState, LockMode, Role,
-    Severity, SnapshotType, StepState, TimeoutPolicy, TransferDirection, TransferPhase, VmStatus,
+    Severity, SnapshotType, StepState, TimeoutPolicy, TransferDirection, TransferPhase, VmStatus, VolumeSnapshotStatus,
+    VolumeStatus,
 };
 
 /// Microseconds since the Unix epoch, UTC: how every instant is stored.

@@ -76,6 +76,82 @@ labels! {
         NotResponding = "not_responding",
     }
 
+    /// What a volume is doing, in Cinder's words (evs-cinder-api 4.3); an edge with other words translates.
+    ///
+    /// Most are derived (`available`, `in-use`, what a job does); a few are stored, because a client of the volume API said so.
+    VolumeStatus {
+        /// Its base image is being made.
+        Creating = "creating",
+        /// Free.
+        Available = "available",
+        /// Kept for a server that will attach it by `/attachments`.
+        Reserved = "reserved",
+        /// Kept for a server that is attaching it.
+        Attaching = "attaching",
+        /// Its server is letting go of it.
+        Detaching = "detaching",
+        /// Attached to a VM, or to a server that a client of the volume API named.
+        InUse = "in-use",
+        /// An administrator works on it.
+        Maintenance = "maintenance",
+        /// Going away.
+        Deleting = "deleting",
+        /// Offered to another project.
+        AwaitingTransfer = "awaiting-transfer",
+        /// Unusable.
+        Error = "error",
+        /// Its removal failed.
+        ErrorDeleting = "error_deleting",
+        /// A backup reads it.
+        BackingUp = "backing-up",
+        /// A backup is being written to it.
+        RestoringBackup = "restoring-backup",
+        /// A backup of it failed.
+        ErrorBackingUp = "error_backing-up",
+        /// The restoring of a backup failed.
+        ErrorRestoring = "error_restoring",
+        /// Its extension failed.
+        ErrorExtending = "error_extending",
+        /// An image is being copied to it.
+        Downloading = "downloading",
+        /// It is being copied to an image.
+        Uploading = "uploading",
+        /// Its type is being changed.
+        Retyping = "retyping",
+        /// It grows.
+        Extending = "extending",
+        /// It is being brought back to a snapshot.
+        Reverting = "reverting",
+        /// Bringing it back to a snapshot failed: Cinder shows `error`.
+        ErrorReverting = "error_reverting",
+        /// It is being taken over.
+        Managing = "managing",
+        /// Taking it over failed.
+        ErrorManaging = "error_managing",
+    }
+
+    /// What a snapshot of a volume is doing, in Cinder's words (evs-cinder-api 3.3).
+    VolumeSnapshotStatus {
+        /// Being made.
+        Creating = "creating",
+        /// Usable.
+        Available = "available",
+        /// Its creation failed.
+        Error = "error",
+        /// Going away.
+        Deleting = "deleting",
+        /// Its removal failed.
+        ErrorDeleting = "error_deleting",
+        /// A backup reads it.
+        BackingUp = "backing-up",
+        /// Its volume is being brought back to it.
+        Restoring = "restoring",
+        /// Being changed.
+        Updating = "updating",
+        /// Being forgotten without removal of data.
+        Unmanaging = "unmanaging",
+    }
+
     /// The kind of a snapshot (oVirt API `snapshot_type`).
     SnapshotType {
         /// Made by a user or a backup.

@@ -1,0 +1,15 @@
+//! Removes a volume, with its snapshots if asked.
+
+use crate::command::{Accepted, Origin, volume::DeleteVolume};
+use crate::{engine::Inner, fault::Fault};
+use std::sync::Arc;
+use stillpoint_types::{Caller, DiskId};
+
+pub(crate) async fn submit(
+    _engine: &Arc<Inner>,
+    _who: &Caller,
+    _origin: &Origin,
+    _command: DeleteVolume,
+) -> Result<Accepted<DiskId>, Fault> {
+    Err(Fault::internal("not built yet"))
+}
