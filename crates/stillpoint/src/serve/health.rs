@@ -1,11 +1,10 @@
-//! `/health/live`, `/health/ready`, and the versions document at `/`: what needs no token and tells nothing of anybody.
+//! `/health/live`, `/health/ready`: what needs no token and tells nothing of anybody.
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use stillpoint_engine::Engine;
 
 pub(crate) fn router(engine: Engine) -> Router {
     Router::new()
-        .route("/", get(versions))
         .route("/health/live", get(|| async { "ok\n" }))
         .route("/health/ready", get(ready))
         .with_state(engine)
@@ -22,12 +21,4 @@ async fn ready(State(engine): State<Engine>) -> impl IntoResponse {
             )
         }
     }
-}
-
-/// 300: the dialects that are served, each with its root.
-async fn versions() -> impl IntoResponse {
-    let body = serde_json::json!({"versions": [
-        {"id": "ovirt-v4", "status": "CURRENT", "links": [{"rel": "self", "href": "/ovirt-engine/api"}]},
-    ]});
-    (StatusCode::MULTIPLE_CHOICES, axum::Json(body))
 }

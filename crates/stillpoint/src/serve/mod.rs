@@ -82,9 +82,15 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         engine: engine.clone(),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
+    let volume_settings = stillpoint_api_volume::Settings {
+        public_url: url.clone(),
+        ..stillpoint_api_volume::Settings::default()
+    };
+    let volume = stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), volume_settings);
     let router = health::router(engine.clone())
         .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
+        .merge(stillpoint_api_volume::router(volume))
         .fallback_service(ovirt);
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
