@@ -63,13 +63,16 @@ fn table(code: FaultCode) -> (StatusCode, StatusCode, &'static str) {
         | FaultCode::TransferPhase
         | FaultCode::BackupPhase
         | FaultCode::DiskNotActive
-        | FaultCode::DiskChoice => (BAD, BAD, "EVS.5400"),
+        | FaultCode::DiskChoice
+        | FaultCode::VolumeStatus
+        | FaultCode::HasDependants => (BAD, BAD, "EVS.5400"),
+        FaultCode::Protected => (BAD, StatusCode::FORBIDDEN, "EVS.5403"),
         FaultCode::Locked | FaultCode::DuringSnapshot => (BAD, BAD, "EVS.2068"),
         FaultCode::DuringBackup => (BAD, BAD, "EVS.2130"),
         FaultCode::NameInUse | FaultCode::IdInUse | FaultCode::BackupIdInUse | FaultCode::GuestAgent => {
             (StatusCode::CONFLICT, BAD, "EVS.5400")
         }
-        FaultCode::TooLarge | FaultCode::ChainTooDeep | FaultCode::NoSpace => {
+        FaultCode::TooLarge | FaultCode::ChainTooDeep | FaultCode::NoSpace | FaultCode::Quota => {
             (StatusCode::PAYLOAD_TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE, "EVS.5413")
         }
         FaultCode::HostUnreachable | FaultCode::Unavailable => (
