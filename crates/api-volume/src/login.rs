@@ -32,7 +32,9 @@ pub(crate) fn refused(error: &AuthError) -> Refused {
         }
         AuthError::Busy => Refused::unavailable("Too many logins at once: try again later"),
         AuthError::Invalid(what) => Refused::bad_request(*what),
-        AuthError::NoSuchUser => Refused::not_found("Could not find user"),
+        AuthError::NoSuchUser => Refused::not_found("Could not find the user"),
+        AuthError::NoSuchProject => Refused::not_found("Could not find the project"),
+        AuthError::Taken(_) | AuthError::InUse(_) => Refused::conflict(error.to_string()),
         other => Refused::internal(&chain(other)),
     }
 }

@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
 use stillpoint_store::{
-    Tx, access_key, access_key::AccessKey, meta, project, project::Project, role, token, user, user::User,
+    Tx, access_key, access_key::AccessKey, meta, project, project::Project, role, scoped_token, token, user, user::User,
 };
 use stillpoint_types::{ProjectId, Role, UserId, now_micros};
 
@@ -109,6 +109,8 @@ impl Auth {
             domain: INTERNAL.to_owned(),
             password_hash: Some(hash),
             is_admin: true,
+            enabled: true,
+            profile: user::Profile::default(),
             created_at: now_micros(),
         };
         self.store
@@ -177,11 +179,7 @@ fn ensure_default(tx: &Tx) -> Result<(), AuthError> {
     let id = match project::by_name(tx, DEFAULT_PROJECT)? {
         Some(there) => there.id,
         None => {
-            let fresh = Project {
-                id: ProjectId::fresh(),
-                name: DEFAULT_PROJECT.to_owned(),
-                created_at: now_micros(),
-            };
+            let fresh = Project::fresh(ProjectId::fresh(), DEFAULT_PROJECT);
             project::insert(tx, &fresh)?;
             fresh.id
         }
@@ -232,14 +230,7 @@ impl Writer<'_> {
     }
 
     fn new_project(&self, id: ProjectId, name: &str) -> Result<ProjectId, AuthError> {
-        project::insert(
-            self.tx,
-            &Project {
-                id,
-                name: name.to_owned(),
-                created_at: now_micros(),
-            },
-        )?;
+        project::insert(self.tx, &Project::fresh(id, name))?;
         Ok(id)
     }
 
@@ -254,6 +245,8 @@ impl Writer<'_> {
                     domain: INTERNAL.to_owned(),
                     password_hash: entry.new_hash,
                     is_admin: entry.is_admin,
+                    enabled: true,
+                    profile: user::Profile::default(),
                     created_at: now_micros(),
                 },
             )?,
@@ -261,6 +254,7 @@ impl Writer<'_> {
                 if let Some(hash) = entry.new_hash {
                     user::set_password_hash(self.tx, id, &hash)?;
                     token::delete_of_user(self.tx, id)?;
+                    scoped_token::delete_of_user(self.tx, id)?;
                 }
                 if there.is_admin != entry.is_admin {
                     user::set_admin(self.tx, id, entry.is_admin)?;

@@ -31,6 +31,15 @@ pub enum AuthError {
     /// No user of that id.
     #[error("there is no such user")]
     NoSuchUser,
+    /// No project of that id.
+    #[error("there is no such project")]
+    NoSuchProject,
+    /// The name is another's.
+    #[error("there is {0} already")]
+    Taken(&'static str),
+    /// It cannot go, or there cannot be one more; says why.
+    #[error("{0}")]
+    InUse(String),
     /// The bootstrap file cannot be used; nothing of it was applied.
     #[error("{}:{line}: {what}", file.display())]
     Bootstrap {

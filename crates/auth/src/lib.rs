@@ -13,13 +13,19 @@
 //! | `Authorization: Bearer`, session cookie | [`Auth::caller_of_token`], then looks at [`Grant::kind`] and scope |
 //! | logout | [`Auth::revoke`] |
 //! | a signed request | [`signature::Claim::of`], then [`Auth::caller_of_claim`] with the body |
+//! | `POST /v3/auth/tokens` | `prove_...` as its method says, then [`Auth::issue_scoped`] |
+//! | `X-Auth-Token` | [`Auth::scoped_of_token`] |
 
+mod admin;
 mod apply;
 mod bootstrap;
 mod caller;
+mod credential;
 mod error;
+mod known;
 mod password;
 mod private_file;
+mod prove;
 mod scope;
 mod scoped_token;
 mod seal;
@@ -30,12 +36,22 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{ProjectChange, TEXT_MAX_BYTES, UserChange};
 pub use apply::{ADMIN_PASSWORD_FILE, DEFAULT_PROJECT};
 pub use bootstrap::Bootstrap;
+pub use credential::{CREDENTIALS_MAX, NewCredential, shown_once};
 pub use error::AuthError;
 pub use password::PASSWORD_MAX_BYTES;
+pub use prove::{CredentialRef, Proven, UserRef};
 pub use scope::{Scope, Scoped};
+pub use scoped_token::{SCOPED_LIFE, ScopeAsked, TokenView};
 pub use stillpoint_store::token::TokenKind;
+pub use stillpoint_store::{
+    application_credential::ApplicationCredential,
+    project::Project,
+    role::Grant as RoleGrant,
+    user::{Profile, User},
+};
 pub use stillpoint_types::{Access, Caller, Need};
 pub use token::{BEARER_IDLE, Grant, IDLE_MAX, SCOPE_API, SCOPE_MAX_BYTES, SESSION_IDLE};
 pub use view::UserView;
@@ -64,6 +80,7 @@ pub struct Auth {
     proofs: Arc<Proofs>,
     seal: Arc<Seal>,
     uses: Arc<Uses>,
+    known: Arc<known::Known>,
 }
 
 impl fmt::Debug for Auth {
@@ -95,6 +112,7 @@ impl Auth {
             proofs: Arc::new(Proofs::new()?),
             seal: Arc::new(seal),
             uses: Arc::default(),
+            known: Arc::default(),
         })
     }
 
@@ -139,7 +157,7 @@ impl Auth {
         Ok(caller)
     }
 
-    async fn user_by_name(&self, name: &str, domain: &str) -> Result<Option<user::User>, AuthError> {
+    async fn user_by_name(&self, name: &str, domain: &str) -> Result<Option<User>, AuthError> {
         let (name, domain) = (name.to_owned(), domain.to_owned());
         self.store
             .read(move |conn| -> Result<_, AuthError> { Ok(user::by_name(conn, &name, &domain)?) })
@@ -150,7 +168,8 @@ impl Auth {
     async fn caller_if(&self, id: UserId, hash: String) -> Result<Caller, AuthError> {
         self.store
             .read(move |conn| -> Result<_, AuthError> {
-                let user = user::by_id(conn, id)?.filter(|user| user.password_hash.as_ref() == Some(&hash));
+                let user =
+                    user::by_id(conn, id)?.filter(|user| user.enabled && user.password_hash.as_ref() == Some(&hash));
                 caller::of_user(conn, &user.ok_or(AuthError::BadCredentials)?)
             })
             .await
@@ -162,14 +181,14 @@ impl Auth {
     /// `TooLong`, `Invalid` (empty), `NoSuchUser`, `Busy`, `Store`, `Hash`.
     pub async fn set_password(&self, user: UserId, password: &str) -> Result<(), AuthError> {
         let hash = self.hash_new(SecretString::from(password)).await?;
-        self.store
-            .write(move |tx| -> Result<_, AuthError> {
-                user::by_id(tx, user)?.ok_or(AuthError::NoSuchUser)?;
-                user::set_password_hash(tx, user, &hash)?;
-                stillpoint_store::token::delete_of_user(tx, user)?;
-                Ok(())
-            })
-            .await
+        self.change(move |tx| -> Result<_, AuthError> {
+            user::by_id(tx, user)?.ok_or(AuthError::NoSuchUser)?;
+            user::set_password_hash(tx, user, &hash)?;
+            stillpoint_store::token::delete_of_user(tx, user)?;
+            stillpoint_store::scoped_token::delete_of_user(tx, user)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn hash_new(&self, password: SecretString) -> Result<String, AuthError> {
@@ -196,7 +215,7 @@ impl Auth {
                 let Some(key) = access_key::by_access(conn, &access)? else {
                     return Ok(None);
                 };
-                let Some(user) = user::by_id(conn, key.user)? else {
+                let Some(user) = user::by_id(conn, key.user)?.filter(|user| user.enabled) else {
                     return Ok(None);
                 };
                 Ok(Some((caller::of_user(conn, &user)?, key)))

@@ -1,30 +1,7 @@
 //! What a login on the volume API works in: one project, mostly; and what is left of a user there.
 
+pub use stillpoint_store::scoped_token::Scope;
 use stillpoint_types::{Caller, ProjectId, Role};
-
-/// What a token of the volume API was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Nothing: it only tells who its owner is, and can be exchanged.
-    Unscoped,
-    /// One project.
-    Project(ProjectId),
-    /// The one domain; administrators only.
-    Domain,
-    /// The installation; administrators only.
-    System,
-}
-
-impl Scope {
-    /// The project, if it is one.
-    #[must_use]
-    pub const fn project(self) -> Option<ProjectId> {
-        match self {
-            Self::Project(project) => Some(project),
-            Self::Unscoped | Self::Domain | Self::System => None,
-        }
-    }
-}
 
 /// Somebody who has proved who he is, and works within a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +11,8 @@ pub struct Scoped {
     pub caller: Caller,
     /// The scope.
     pub scope: Scope,
+    /// He works by a restricted application credential, which may not make or delete others.
+    pub is_restricted: bool,
 }
 
 impl Scoped {
@@ -53,6 +32,7 @@ impl Scoped {
                 roles,
             },
             scope,
+            is_restricted: false,
         };
         match scope {
             Scope::Unscoped => Some(with(false, Vec::new())),
@@ -66,6 +46,18 @@ impl Scoped {
                 Some(with(role == Role::Admin, vec![(project, role)]))
             }
         }
+    }
+
+    /// The same with at most this role: an application credential may have less than its owner.
+    #[must_use]
+    pub fn at_most(mut self, most: Role) -> Self {
+        for (_, role) in &mut self.caller.roles {
+            if role.includes(most) {
+                *role = most;
+            }
+        }
+        self.caller.is_admin &= most == Role::Admin;
+        self
     }
 
     /// The role within the scope.
@@ -105,6 +97,9 @@ mod tests {
         assert_eq!(Scoped::narrow(&caller, Scope::System), None);
         let unscoped = Scoped::narrow(&caller, Scope::Unscoped).unwrap();
         assert_eq!(unscoped.caller.may(first, Need::Read), Access::Invisible);
+        let less = admin.at_most(Role::Reader);
+        assert_eq!((less.role(), less.caller.is_admin), (Some(Role::Reader), false));
+        assert_eq!(reader.clone().at_most(Role::Admin), reader, "never more than there was");
         let installation = Caller {
             is_admin: true,
             roles: Vec::new(),

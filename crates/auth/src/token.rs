@@ -120,7 +120,7 @@ impl Uses {
     }
 }
 
-fn hash_of(token: &str) -> TokenHash {
+pub(crate) fn hash_of(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
@@ -199,7 +199,7 @@ impl Auth {
                 let Some(token) = token::by_hash(conn, &hash)? else {
                     return Ok(None);
                 };
-                let Some(user) = user::by_id(conn, token.user)? else {
+                let Some(user) = user::by_id(conn, token.user)?.filter(|user| user.enabled) else {
                     return Ok(None);
                 };
                 Ok(Some((token, caller::of_user(conn, &user)?)))

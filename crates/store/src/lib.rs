@@ -29,6 +29,7 @@ mod readers;
 mod writer;
 
 pub mod access_key;
+pub mod application_credential;
 pub mod backup;
 pub mod checkpoint;
 pub mod disk;
@@ -40,6 +41,7 @@ pub mod meta;
 pub mod preview;
 pub mod project;
 pub mod role;
+pub mod scoped_token;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;

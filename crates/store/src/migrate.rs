@@ -53,6 +53,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "clients",
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
+    Migration {
+        version: 9,
+        name: "keystone",
+        sql: include_str!("../migrations/sqlite/0009_keystone.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

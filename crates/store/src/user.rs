@@ -2,7 +2,7 @@
 
 use crate::{Conn, StoreError, Tx, column};
 use rusqlite::{OptionalExtension, Row};
-use stillpoint_types::{Micros, UserId};
+use stillpoint_types::{Micros, ProjectId, UserId};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,8 +17,23 @@ pub struct User {
     pub password_hash: Option<String>,
     /// May do everything.
     pub is_admin: bool,
+    /// Whether he can log in at all.
+    pub enabled: bool,
+    /// What is said of him.
+    pub profile: Profile,
     /// When it was made.
     pub created_at: Micros,
+}
+
+/// What is said of a user; it decides nothing but where a login without scope goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Free text.
+    pub description: Option<String>,
+    /// An address; nothing is sent there.
+    pub email: Option<String>,
+    /// The project that a login of the volume API without scope is scoped to, if he has a role on it.
+    pub default_project: Option<ProjectId>,
 }
 
 impl std::fmt::Debug for User {
@@ -33,7 +48,8 @@ impl std::fmt::Debug for User {
     }
 }
 
-const COLUMNS: &str = "id, name, domain, password_hash, is_admin, created_at";
+const COLUMNS: &str =
+    "id, name, domain, password_hash, is_admin, enabled, description, email, default_project_id, created_at";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
@@ -42,6 +58,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         domain: row.get("domain")?,
         password_hash: row.get("password_hash")?,
         is_admin: row.get("is_admin")?,
+        enabled: row.get("enabled")?,
+        profile: Profile {
+            description: row.get("description")?,
+            email: row.get("email")?,
+            default_project: column::text_opt(row, "default_project_id")?,
+        },
         created_at: row.get("created_at")?,
     })
 }
@@ -97,7 +119,7 @@ pub fn any(conn: &Conn) -> Result<bool, StoreError> {
 pub fn insert(tx: &Tx, user: &User) -> Result<(), StoreError> {
     tx.sql()
         .prepare_cached(&format!(
-            "INSERT INTO app_user ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+            "INSERT INTO app_user ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
         ))?
         .execute((
             user.id.to_string(),
@@ -105,6 +127,10 @@ pub fn insert(tx: &Tx, user: &User) -> Result<(), StoreError> {
             &user.domain,
             &user.password_hash,
             user.is_admin,
+            user.enabled,
+            &user.profile.description,
+            &user.profile.email,
+            user.profile.default_project.map(|id| id.to_string()),
             user.created_at,
         ))?;
     Ok(())
@@ -130,4 +156,46 @@ pub fn set_admin(tx: &Tx, id: UserId, is_admin: bool) -> Result<(), StoreError> 
         .prepare_cached("UPDATE app_user SET is_admin = ?2 WHERE id = ?1")?
         .execute((id.to_string(), is_admin))?;
     Ok(())
+}
+
+/// Writes name, password, whether he is enabled, and what is said of him. Does nothing if there is no such user.
+///
+/// # Errors
+/// `Duplicate` if the name is taken, `Sql`.
+pub fn update(tx: &Tx, user: &User) -> Result<(), StoreError> {
+    tx.sql()
+        .prepare_cached(
+            "UPDATE app_user SET name = ?2, password_hash = ?3, enabled = ?4, description = ?5, email = ?6,
+                 default_project_id = ?7 WHERE id = ?1",
+        )?
+        .execute((
+            user.id.to_string(),
+            &user.name,
+            &user.password_hash,
+            user.enabled,
+            &user.profile.description,
+            &user.profile.email,
+            user.profile.default_project.map(|id| id.to_string()),
+        ))?;
+    Ok(())
+}
+
+/// Whether there is an administrator who can log in, beside that user.
+///
+/// # Errors
+/// `Sql`.
+pub fn another_admin(conn: &Conn, but: UserId) -> Result<bool, StoreError> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM app_user WHERE is_admin = 1 AND enabled = 1 AND id <> ?1)")?;
+    Ok(statement.query_row([but.to_string()], |row| row.get(0))?)
+}
+
+/// Deletes a user with his roles, keys, credentials and tokens; false if there was none.
+///
+/// # Errors
+/// `Sql`.
+pub fn delete(tx: &Tx, id: UserId) -> Result<bool, StoreError> {
+    let mut statement = tx.sql().prepare_cached("DELETE FROM app_user WHERE id = ?1")?;
+    Ok(statement.execute([id.to_string()])? > 0)
 }

@@ -314,6 +314,8 @@ async fn hostile_names_are_only_names_and_doubles_are_said() {
             domain: "internal".to_owned(),
             password_hash: None,
             is_admin: false,
+            enabled: true,
+            profile: user::Profile::default(),
             created_at: 1,
         };
         let found = store
@@ -340,14 +342,7 @@ async fn hostile_names_are_only_names_and_doubles_are_said() {
     let double = store
         .write(|tx| -> Result<_, StoreError> {
             for _ in 0..2 {
-                project::insert(
-                    tx,
-                    &project::Project {
-                        id: ProjectId::fresh(),
-                        name: "p".to_owned(),
-                        created_at: 1,
-                    },
-                )?;
+                project::insert(tx, &project::Project::fresh(ProjectId::fresh(), "p"))?;
             }
             Ok(())
         })

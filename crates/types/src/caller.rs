@@ -41,6 +41,24 @@ pub enum Access {
     Invisible,
 }
 
+impl Role {
+    /// The roles that this one is: itself and those below it, the highest first.
+    #[must_use]
+    pub const fn with_implied(self) -> &'static [Self] {
+        match self {
+            Self::Admin => &[Self::Admin, Self::Member, Self::Reader],
+            Self::Member => &[Self::Member, Self::Reader],
+            Self::Reader => &[Self::Reader],
+        }
+    }
+
+    /// Whether it allows all that the other does.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self.with_implied().contains(&other)
+    }
+}
+
 impl Caller {
     /// Whether the caller may do what `needed` says with the things of a project.
     pub fn may(&self, project: ProjectId, needed: Need) -> Access {
