@@ -155,6 +155,7 @@ pub fn anchored_leaves(conn: &Conn) -> Stored<Vec<ImageId>> {
         "SELECT DISTINCT image_id FROM checkpoint_disk AS c
          WHERE NOT EXISTS (SELECT 1 FROM disk WHERE disk.image_id = c.image_id)
          AND NOT EXISTS (SELECT 1 FROM snapshot_disk WHERE snapshot_disk.image_id = c.image_id)
+         AND NOT EXISTS (SELECT 1 FROM volume_snapshot WHERE volume_snapshot.image_id = c.image_id)
          AND NOT EXISTS (SELECT 1 FROM image WHERE image.parent_id = c.image_id AND state <> 'doomed')
          ORDER BY image_id",
     )?;

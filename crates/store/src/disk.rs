@@ -6,7 +6,7 @@ use crate::{
     find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
-use stillpoint_types::{DiskId, DomainId, ImageId, Micros, ProjectId};
+use stillpoint_types::{DiskId, DomainId, ImageId, Micros, ProjectId, now_micros};
 
 /// A disk's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct DiskRow {
     pub created_at: Micros,
 }
 
-fn disk_row(row: &Row<'_>) -> rusqlite::Result<DiskRow> {
+pub(crate) fn disk_row(row: &Row<'_>) -> rusqlite::Result<DiskRow> {
     Ok(DiskRow {
         id: text(row, "id")?,
         project: text(row, "project_id")?,
@@ -138,24 +138,40 @@ pub fn set_image(tx: &Tx, id: DiskId, image: ImageId) -> Stored<()> {
 /// Writes the virtual size in bytes.
 pub fn set_size(tx: &Tx, id: DiskId, size_bytes: u64) -> Stored<()> {
     tx.sql()
-        .prepare_cached("UPDATE disk SET size_bytes = ?2 WHERE id = ?1")?
-        .execute(params![id.to_string(), stored(size_bytes)])?;
+        .prepare_cached("UPDATE disk SET size_bytes = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), stored(size_bytes), now_micros()])?;
     Ok(())
 }
 
 /// Marks a disk unusable, with the reason, or usable again.
 pub fn set_illegal(tx: &Tx, id: DiskId, why: Option<&str>) -> Stored<()> {
     tx.sql()
-        .prepare_cached("UPDATE disk SET illegal = ?2 WHERE id = ?1")?
-        .execute(params![id.to_string(), why])?;
+        .prepare_cached("UPDATE disk SET illegal = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), why, now_micros()])?;
     Ok(())
 }
 
 /// Writes alias and description.
 pub fn set_texts(tx: &Tx, id: DiskId, alias: &str, description: &str) -> Stored<()> {
     tx.sql()
-        .prepare_cached("UPDATE disk SET alias = ?2, description = ?3 WHERE id = ?1")?
-        .execute(params![id.to_string(), alias, description])?;
+        .prepare_cached("UPDATE disk SET alias = ?2, description = ?3, updated_at = ?4 WHERE id = ?1")?
+        .execute(params![id.to_string(), alias, description, now_micros()])?;
+    Ok(())
+}
+
+/// Gives a disk to another project.
+pub fn set_project(tx: &Tx, id: DiskId, project: ProjectId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE disk SET project_id = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), project.to_string(), now_micros()])?;
+    Ok(())
+}
+
+/// Says that something about a disk has changed.
+pub fn touch(tx: &Tx, id: DiskId) -> Stored<()> {
+    tx.sql()
+        .prepare_cached("UPDATE disk SET updated_at = ?2 WHERE id = ?1")?
+        .execute(params![id.to_string(), now_micros()])?;
     Ok(())
 }
 

@@ -165,6 +165,7 @@ pub fn unnamed(conn: &Conn) -> Stored<Vec<ImageRow>> {
         "SELECT image.* FROM image WHERE state = 'live'
          AND NOT EXISTS (SELECT 1 FROM disk WHERE disk.image_id = image.id)
          AND NOT EXISTS (SELECT 1 FROM snapshot_disk WHERE snapshot_disk.image_id = image.id)
+         AND NOT EXISTS (SELECT 1 FROM volume_snapshot WHERE volume_snapshot.image_id = image.id)
          ORDER BY image.created_at, image.id",
     )?;
     Ok(statement.query_map([], image_row)?.collect::<Result<_, _>>()?)
@@ -178,7 +179,7 @@ pub fn doomed(conn: &Conn) -> Stored<Vec<ImageRow>> {
     Ok(statement.query_map([], image_row)?.collect::<Result<_, _>>()?)
 }
 
-/// How many names an image has: disks that write to it, and snapshots that keep it.
+/// How many names an image has: disks that write to it, and snapshots, of VMs and of volumes, that keep it.
 pub fn names(conn: &Conn, id: ImageId) -> Stored<(Vec<DiskId>, u64)> {
     let mut statement = conn
         .sql()
@@ -188,7 +189,10 @@ pub fn names(conn: &Conn, id: ImageId) -> Stored<(Vec<DiskId>, u64)> {
         .collect::<Result<_, _>>()?;
     let snapshots = conn
         .sql()
-        .prepare_cached("SELECT count(*) AS n FROM snapshot_disk WHERE image_id = ?1")?
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM snapshot_disk WHERE image_id = ?1)
+             + (SELECT count(*) FROM volume_snapshot WHERE image_id = ?1) AS n",
+        )?
         .query_row([id.to_string()], |row| quantity(row, "n"))?;
     Ok((disks, snapshots))
 }
@@ -219,6 +223,7 @@ pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
     for sql in [
         "UPDATE disk SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE snapshot_disk SET image_id = ?1 WHERE image_id = ?2",
+        "UPDATE volume_snapshot SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE checkpoint_disk SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE backup_disk SET image_id = ?1 WHERE image_id = ?2",
         "UPDATE image SET parent_id = ?1 WHERE parent_id = ?2",

@@ -23,6 +23,7 @@
 mod column;
 mod error;
 mod find;
+mod listing;
 mod migrate;
 mod query;
 mod readers;
@@ -37,19 +38,27 @@ pub mod event;
 pub mod freeze;
 pub mod image;
 pub mod job;
+pub mod message;
 pub mod meta;
+pub mod offer;
 pub mod preview;
 pub mod project;
+pub mod quota;
 pub mod role;
 pub mod scoped_token;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;
+pub mod usage;
 pub mod user;
 pub mod vm;
+pub mod volume;
+pub mod volume_snapshot;
+pub mod volume_type;
 
 pub use error::StoreError;
 pub use find::{Find, Op, Sort, Value};
+pub use listing::{ListedRows, Listing, Test};
 pub use migrate::known_version;
 pub use query::{Query, Rows};
 

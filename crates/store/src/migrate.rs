@@ -54,9 +54,19 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
     Migration {
+        version: 8,
+        name: "volume_snapshot",
+        sql: include_str!("../migrations/sqlite/0008_volume_snapshot.sql"),
+    },
+    Migration {
         version: 9,
         name: "keystone",
         sql: include_str!("../migrations/sqlite/0009_keystone.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "volume",
+        sql: include_str!("../migrations/sqlite/0010_volume.sql"),
     },
 ];
 

@@ -182,12 +182,12 @@ pub fn of_disk(conn: &Conn, disk: DiskId) -> Stored<Vec<SnapshotId>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// Puts a disk into a snapshot.
+/// Puts a disk into a snapshot. Of one that users see, it is a snapshot of that volume, too: that row leaves with this one.
 pub fn add_disk(tx: &Tx, id: SnapshotId, disk: DiskId, image: ImageId) -> Stored<()> {
     tx.sql()
         .prepare_cached("INSERT INTO snapshot_disk (snapshot_id, disk_id, image_id) VALUES (?1, ?2, ?3)")?
         .execute(params![id.to_string(), disk.to_string(), image.to_string()])?;
-    Ok(())
+    crate::volume_snapshot::insert_member(tx, id, disk)
 }
 
 /// Takes a disk out of a snapshot.

@@ -315,7 +315,7 @@ pub fn put_attachment(tx: &Tx, a: &AttachmentRow) -> Stored<()> {
             a.slot,
             a.position
         ])?;
-    Ok(())
+    crate::disk::touch(tx, a.disk)
 }
 
 /// Removes an attachment.
@@ -323,5 +323,5 @@ pub fn delete_attachment(tx: &Tx, vm: VmId, disk: DiskId) -> Stored<()> {
     tx.sql()
         .prepare_cached("DELETE FROM attachment WHERE vm_id = ?1 AND disk_id = ?2")?
         .execute(params![vm.to_string(), disk.to_string()])?;
-    Ok(())
+    crate::disk::touch(tx, disk)
 }

@@ -23,6 +23,7 @@ use crate::{
     lock::{self, Entity, Wanted},
     ports::{Chain, Driven, DriverErrorKind, ImageRef, Machine},
     vm::view::wrong_status,
+    volume::message::{self, About, Doing},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ struct Params {
 }
 
 /// Plans the extension; a disk that has that size already needs none.
-pub(super) fn plan(
+pub(crate) fn plan(
     engine: &Inner,
     tx: &Tx,
     actor: &Actor,
@@ -260,6 +261,14 @@ impl Saga for Extend {
             "Failed to extend size of the disk '{alias}' to {size_bytes} bytes: {}",
             why.text
         );
+        message::write(
+            tx,
+            job.project,
+            About::Volume(self.params.disk),
+            Doing::Extend,
+            message::UNKNOWN,
+            &text,
+        )?;
         self.tell(tx, job, What::DiskExtendFailed, text)
     }
 }

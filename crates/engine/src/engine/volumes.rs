@@ -15,6 +15,7 @@ use crate::{
     volume,
 };
 use stillpoint_types::{Caller, DiskId, ProjectId, VolumeSnapshotId, VolumeTypeId};
+use uuid::Uuid;
 
 /// Commands: validated and begun when they return; a job, if there is one, goes on.
 ///
@@ -28,7 +29,8 @@ impl Engine {
         origin: &Origin,
         command: CreateVolume,
     ) -> Result<Accepted<DiskId>, Fault> {
-        volume::create::submit(&self.inner, who, origin, command).await
+        let begin = || volume::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
     }
 
     /// Changes a volume's names.
@@ -54,7 +56,8 @@ impl Engine {
         origin: &Origin,
         command: DeleteVolume,
     ) -> Result<Accepted<DiskId>, Fault> {
-        volume::delete::submit(&self.inner, who, origin, command).await
+        let begin = || volume::delete::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
     }
 
     /// Makes a volume larger.
@@ -64,7 +67,8 @@ impl Engine {
         origin: &Origin,
         command: ExtendVolume,
     ) -> Result<Accepted<DiskId>, Fault> {
-        volume::extend::submit(&self.inner, who, origin, command).await
+        let begin = || volume::extend::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
     }
 
     /// Does what a client of the volume API does to a volume besides its data.
@@ -206,6 +210,17 @@ impl Engine {
         seen: bool,
     ) -> Result<(), Fault> {
         volume::kind::share(&self.inner, who, origin, id, project, seen).await
+    }
+
+    /// Removes a message of a project.
+    pub async fn delete_volume_message(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        project: ProjectId,
+        id: Uuid,
+    ) -> Result<(), Fault> {
+        volume::message::delete(&self.inner, who, origin, project, id).await
     }
 }
 
