@@ -8,7 +8,7 @@ use crate::{Api, fault::Refused, login, route::Given, text};
 use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use stillpoint_auth::{
-    Scope, Scoped,
+    Scoped,
     signature::{Claim, Head, SignatureError},
 };
 use stillpoint_types::{ProjectId, now_micros};
@@ -37,11 +37,14 @@ pub(crate) async fn verify(
         None => given.project.as_deref(),
     };
     let no_role = || Refused::forbidden("The access key's user has no role on the project").evs("EVS.0003");
-    let scope = match named {
-        Some(project) => Scope::Project(ProjectId(text::from_hex(project).ok_or_else(no_role)?)),
-        None => Scope::Unscoped,
+    let project = match named {
+        Some(project) => Some(ProjectId(text::from_hex(project).ok_or_else(no_role)?)),
+        None => None,
     };
-    Scoped::narrow(&caller, scope).ok_or_else(no_role)
+    let scoped = api.auth().narrow_key(&caller, project).await;
+    scoped
+        .map_err(|error| login::refused(&error))?
+        .ok_or_else(no_role)
 }
 
 /// Reads what the request says of itself; nothing is proved by it. Asked before the body is read.

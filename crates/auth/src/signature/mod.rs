@@ -30,12 +30,13 @@ mod tests;
 
 pub use claim::{Claim, Head};
 
-use crate::{Auth, AuthError};
+use crate::{Auth, AuthError, Scope, Scoped};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use stillpoint_types::Caller;
+use stillpoint_store::project;
+use stillpoint_types::{Caller, ProjectId};
 
 /// The one algorithm that is served.
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
@@ -94,6 +95,24 @@ impl Auth {
             Some((caller, _)) if is_right => Ok(caller),
             _ => Err(SignatureError::Wrong),
         }
+    }
+
+    /// What is left of the owner of a key within the project that he names; `None` if it is not there, not enabled, or he has
+    /// no role on it: not said which. Without a project he may ask only who he is and where he may work.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn narrow_key(&self, caller: &Caller, project: Option<ProjectId>) -> Result<Option<Scoped>, AuthError> {
+        let Some(project) = project else {
+            return Ok(Scoped::narrow(caller, Scope::Unscoped));
+        };
+        let is_open = self
+            .store
+            .read(move |conn| -> Result<_, AuthError> {
+                Ok(project::by_id(conn, project)?.is_some_and(|project| project.enabled))
+            })
+            .await?;
+        Ok(Scoped::narrow(caller, Scope::Project(project)).filter(|_| is_open))
     }
 }
 
