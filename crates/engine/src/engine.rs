@@ -226,6 +226,43 @@ impl Inner {
         }
         Ok(())
     }
+
+    /// Waits until a job has ended, as [`Engine::wait`].
+    pub(crate) async fn ended(&self, job: JobId, limit: Duration) -> Result<(), Fault> {
+        let mut ended = self.journal.watch();
+        let look = async {
+            loop {
+                ended.mark_unchanged();
+                let row = self
+                    .store
+                    .read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::get(conn, job)?) })
+                    .await?
+                    .ok_or_else(|| Fault::not_found("job", job))?;
+                match row.state {
+                    JobState::Done => return Ok(()),
+                    JobState::Undone | JobState::Stuck => {
+                        let failure = row.failure.as_deref().map(journal::from_json::<Fault>);
+                        return Err(failure
+                            .transpose()?
+                            .unwrap_or_else(|| Fault::internal("no reason was recorded")));
+                    }
+                    JobState::Queued | JobState::Running | JobState::Unwinding => {}
+                }
+                if ended.changed().await.is_err() {
+                    return Err(Fault::new(
+                        FaultCode::Unavailable,
+                        "The daemon is stopping; the job goes on at its next start.",
+                    ));
+                }
+            }
+        };
+        tokio::time::timeout(limit, look).await.unwrap_or_else(|_elapsed| {
+            Err(Fault::new(
+                FaultCode::Unavailable,
+                format!("Job {job} has not ended yet; it goes on. Look at it again later."),
+            ))
+        })
+    }
 }
 
 /// The core. Cloning it is cheap.
@@ -297,40 +334,7 @@ impl Engine {
     /// # Errors
     /// The job's own fault; `Unavailable` when it has not ended within `limit` (it goes on).
     pub async fn wait(&self, job: JobId, limit: Duration) -> Result<(), Fault> {
-        let mut ended = self.inner.journal.watch();
-        let look = async {
-            loop {
-                ended.mark_unchanged();
-                let row = self
-                    .inner
-                    .store
-                    .read(move |conn| -> Result<_, Fault> { Ok(stillpoint_store::job::get(conn, job)?) })
-                    .await?
-                    .ok_or_else(|| Fault::not_found("job", job))?;
-                match row.state {
-                    JobState::Done => return Ok(()),
-                    JobState::Undone | JobState::Stuck => {
-                        let failure = row.failure.as_deref().map(journal::from_json::<Fault>);
-                        return Err(failure
-                            .transpose()?
-                            .unwrap_or_else(|| Fault::internal("no reason was recorded")));
-                    }
-                    JobState::Queued | JobState::Running | JobState::Unwinding => {}
-                }
-                if ended.changed().await.is_err() {
-                    return Err(Fault::new(
-                        FaultCode::Unavailable,
-                        "The daemon is stopping; the job goes on at its next start.",
-                    ));
-                }
-            }
-        };
-        tokio::time::timeout(limit, look).await.unwrap_or_else(|_elapsed| {
-            Err(Fault::new(
-                FaultCode::Unavailable,
-                format!("Job {job} has not ended yet; it goes on. Look at it again later."),
-            ))
-        })
+        self.inner.ended(job, limit).await
     }
 
     /// Number of rows that would mean that something stays locked without a live job: always zero.

@@ -59,6 +59,11 @@ impl Fault {
         self.passing
     }
 
+    /// The same with another code: what a command of another dialect refuses, as this one calls it.
+    pub(crate) fn with_code(self, code: FaultCode) -> Self {
+        Self { code, ..self }
+    }
+
     /// Attaches a cause that only the log may have.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {

@@ -21,7 +21,7 @@ pub struct Node {
     pub parent: Option<ImageId>,
     /// Disks whose active image it is.
     pub disks: Vec<DiskId>,
-    /// How many snapshots hold it.
+    /// How many snapshots hold it: of VMs, and of volumes that no VM had.
     pub snapshots: u64,
     /// A job is still making it: it counts as a user of its parent and is left alone.
     pub creating: bool,

@@ -13,7 +13,12 @@
 //! | extend a disk | no | no | no | no | no | no |
 //! | plug a disk | no | no | no | - (VM is up) | no | no |
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
+//! | make a volume of another one | no | no | no | no | - | no (both disks) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
+//! | snapshots of a volume, revert of a volume | - (no VM has the disk) | - | - | - | - | no (the disk) |
+//!
+//! Snapshots of a volume that no VM has are made by one job a disk, which further ones of the same moment join
+//! ([`crate::volume::snapshot::settle`]). A revert locks the snapshot, too.
 //!
 //! A transfer locks its disk: a download with other downloads, an upload alone. One of a backup locks nothing: the backup
 //! has pinned what it reads.
@@ -26,14 +31,15 @@
 //! [`crate::backup::expect_none`]. Those of kind `live` and `cold` keep the VM until they end.
 //!
 //! A refused request is told what holds the entity and since when. Merges of hidden images are the daemon's own work, of
-//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused.
+//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused. So it
+//! does for the moment in which a volume is made of another one, or its snapshots are.
 
 use crate::{fault::Fault, view::Holder};
 use stillpoint_store::{
     Conn, Tx,
     job::{self, LockRow},
 };
-use stillpoint_types::{DiskId, FaultCode, JobId, LockMode, Micros, SnapshotId, VmId};
+use stillpoint_types::{DiskId, FaultCode, JobId, LockMode, Micros, SnapshotId, VmId, VolumeSnapshotId};
 
 /// An entity that can be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,7 @@ pub(crate) enum Entity {
     Vm(VmId),
     Disk(DiskId),
     Snapshot(SnapshotId),
+    VolumeSnapshot(VolumeSnapshotId),
 }
 
 impl Entity {
@@ -49,6 +56,7 @@ impl Entity {
             Self::Vm(id) => ("vm", id.to_string()),
             Self::Disk(id) => ("disk", id.to_string()),
             Self::Snapshot(id) => ("snapshot", id.to_string()),
+            Self::VolumeSnapshot(id) => ("volume_snapshot", id.to_string()),
         }
     }
 }
@@ -155,6 +163,7 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
     };
     let kind = match kind {
         "vm" => "VM",
+        "volume_snapshot" => "snapshot",
         other => other,
     };
     if held.job_kind == crate::transfer::KIND {
@@ -184,7 +193,12 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
             moment(held.since)
         ),
     );
-    if held.job_kind == crate::snapshot::delete::KIND_MERGE {
+    let soon = [
+        crate::snapshot::delete::KIND_MERGE,
+        crate::volume::create::KIND,
+        crate::volume::snapshot::settle::KIND,
+    ];
+    if soon.contains(&held.job_kind.as_str()) {
         fault.passing()
     } else {
         fault

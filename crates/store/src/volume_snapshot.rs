@@ -268,15 +268,15 @@ pub fn settle(tx: &Tx, disk: DiskId, image: ImageId) -> Stored<usize> {
         .execute([disk.to_string(), image.to_string()])?)
 }
 
-/// Says of the same that they could not be made.
-pub fn fail_waiting(tx: &Tx, disk: DiskId, why: &str, at: Micros) -> Stored<usize> {
-    Ok(tx
-        .sql()
-        .prepare_cached(
-            "UPDATE volume_snapshot SET status = 'error', reason = ?2, updated_at = ?3
-             WHERE disk_id = ?1 AND status = 'creating' AND image_id IS NULL AND vm_snapshot_id IS NULL",
-        )?
-        .execute(params![disk.to_string(), why, at])?)
+/// Says of the same that they could not be made; which they are.
+pub fn fail_waiting(tx: &Tx, disk: DiskId, why: &str, at: Micros) -> Stored<Vec<VolumeSnapshotId>> {
+    let mut statement = tx.sql().prepare_cached(
+        "UPDATE volume_snapshot SET status = 'error', reason = ?2, updated_at = ?3
+         WHERE disk_id = ?1 AND status = 'creating' AND image_id IS NULL AND vm_snapshot_id IS NULL RETURNING id",
+    )?;
+    Ok(statement
+        .query_map(params![disk.to_string(), why, at], |row| text(row, "id"))?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Writes name, description and metadata.

@@ -2,6 +2,7 @@
 //! order and from any place, and none costs more because there are many.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+#![expect(clippy::too_many_lines, reason = "each test is one story")]
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 use stillpoint_store::{
@@ -218,7 +219,7 @@ async fn what_a_project_has_is_what_a_recount_finds_after_any_work() {
                 write(&store, move |tx| {
                     volume_snapshot::set_project_of_disk(tx, disk, project)
                 })
-                .await
+                .await;
             }
             (8, _) if !owned.is_empty() => {
                 let id = owned.swap_remove(dice.below(owned.len()));

@@ -17,7 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 use stillpoint_store::{
     Tx,
     backup::{self, BackupDiskRow, BackupRow},
-    checkpoint, freeze, job, snapshot,
+    checkpoint, freeze, job, snapshot, volume_snapshot,
 };
 use stillpoint_types::{
     BackupId, BackupKind, BackupMode, BackupPhase, Caller, CheckpointId, FaultCode, JobId, Need, SnapshotId, VmStatus,
@@ -89,6 +89,7 @@ fn plan(
     };
     if kind == BackupKind::Snapshot {
         switching::rotate(tx, &found, &all, &active, &switch)?;
+        mark(tx, id, &switch)?;
     }
     let row = row(engine, id, &found, command, kind, &switch);
     let read = |(attached, disk): (&AttachmentConfig, &crate::ports::SwitchDisk)| BackupDiskRow {
@@ -111,6 +112,16 @@ fn plan(
     };
     enqueue_as(tx, actor, JobId(id.0), job(&found, &chosen, &params)?)?;
     Ok(id)
+}
+
+/// The members of the backup's snapshot are not their users' (evs-cinder-api 3.10).
+fn mark(tx: &Tx, id: BackupId, switch: &switching::Params) -> Result<(), Fault> {
+    let is_whole = switch.disks.len() > 1;
+    let kind = if is_whole { "csbs" } else { "vbs" };
+    let said = [(crate::volume::snapshot::SERVER_BACKUP_KEY.to_owned(), "true".to_owned())];
+    let metadata = said.into_iter().filter(|_| is_whole).collect();
+    let name = format!("autobk_snapshot_{kind}_{id}");
+    Ok(volume_snapshot::mark_backup(tx, switch.snapshot, id, &name, &metadata)?)
 }
 
 fn job(found: &Vm, chosen: &[AttachmentConfig], params: &Params) -> Result<NewJob, Fault> {

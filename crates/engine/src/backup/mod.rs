@@ -228,7 +228,7 @@ impl Saga for Backup {
                 snapshot::delete(tx, snapshot)?;
             }
         } else {
-            switching::record_unswitched(tx, &self.params.switch)?;
+            switching::record_unswitched(tx, &self.params.switch, why)?;
         }
         checkpoint::delete(tx, row.to)?;
         backup::forget_snapshot(tx, id)?;

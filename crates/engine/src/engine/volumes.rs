@@ -83,7 +83,8 @@ impl Engine {
         origin: &Origin,
         command: RevertVolume,
     ) -> Result<Accepted<DiskId>, Fault> {
-        volume::revert::submit(&self.inner, who, origin, command).await
+        let begin = || volume::revert::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
     }
 
     /// Takes a snapshot of one volume.
@@ -93,7 +94,8 @@ impl Engine {
         origin: &Origin,
         command: CreateVolumeSnapshot,
     ) -> Result<Accepted<VolumeSnapshotId>, Fault> {
-        volume::snapshot::create::submit(&self.inner, who, origin, command).await
+        let begin = || volume::snapshot::create::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
     }
 
     /// Changes a snapshot's names.
@@ -124,7 +126,8 @@ impl Engine {
         origin: &Origin,
         command: DeleteVolumeSnapshot,
     ) -> Result<Accepted<VolumeSnapshotId>, Fault> {
-        volume::snapshot::delete::submit(&self.inner, who, origin, command).await
+        let begin = || volume::snapshot::delete::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
     }
 
     /// Says what a snapshot's status is (an administrator's).

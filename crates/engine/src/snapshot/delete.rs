@@ -37,11 +37,12 @@ use stillpoint_store::{
     Conn, Tx, backup, checkpoint,
     image::{self, ImageState},
     job::JobRow,
-    snapshot, transfer,
+    snapshot::{self, SnapshotRow},
+    transfer, volume_snapshot,
 };
 use stillpoint_types::{
     BackupId, Caller, DiskId, FaultCode, ImageId, Need, SnapshotId, SnapshotType, StepState, VmId, VmStatus,
-    crash_point,
+    crash_point, now_micros,
 };
 
 pub(crate) const KIND: &str = "snapshot_delete";
@@ -82,26 +83,7 @@ pub(crate) async fn submit(
         .write(move |tx| -> Result<_, Fault> {
             let found = access::vm(tx, &who, command.vm, Need::Operate)?;
             let row = access::snapshot(tx, &found, command.snapshot)?;
-            crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
-            crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
-            super::preview::expect_none(tx, found.row.id, "remove Snapshot")?;
-            if row.kind != SnapshotType::Regular {
-                return Err(Fault::new(
-                    FaultCode::SnapshotNotRegular,
-                    format!(
-                        "Cannot remove Snapshot. Snapshot {} is {}; only regular ones can be removed.",
-                        row.id, row.kind
-                    ),
-                ));
-            }
-            match found.row.status {
-                VmStatus::Up | VmStatus::Paused | VmStatus::Down => {}
-                other => {
-                    let (what, allowed) = ("removing a snapshot", "up, paused or down");
-                    return Err(crate::vm::view::wrong_status(&found.row.name, other, what, allowed));
-                }
-            }
-            plan(tx, &actor, &found, row.id, &row.description)
+            begin(tx, &actor, &found, &row)
         })
         .await?;
     match job {
@@ -109,6 +91,35 @@ pub(crate) async fn submit(
         None => engine.tidy.notify_one(),
     }
     Ok(Accepted { id, job })
+}
+
+/// Checks whether the snapshot can be removed now, and plans it. `None`: it is gone already.
+pub(crate) fn begin(
+    tx: &Tx,
+    actor: &Actor,
+    found: &access::Vm,
+    row: &SnapshotRow,
+) -> Result<Option<stillpoint_types::JobId>, Fault> {
+    crate::lock::expect_free(tx, Entity::Vm(found.row.id), &found.row.name)?;
+    crate::backup::expect_none(tx, found.row.id, "remove Snapshot")?;
+    super::preview::expect_none(tx, found.row.id, "remove Snapshot")?;
+    if row.kind != SnapshotType::Regular {
+        return Err(Fault::new(
+            FaultCode::SnapshotNotRegular,
+            format!(
+                "Cannot remove Snapshot. Snapshot {} is {}; only regular ones can be removed.",
+                row.id, row.kind
+            ),
+        ));
+    }
+    match found.row.status {
+        VmStatus::Up | VmStatus::Paused | VmStatus::Down => {}
+        other => {
+            let (what, allowed) = ("removing a snapshot", "up, paused or down");
+            return Err(crate::vm::view::wrong_status(&found.row.name, other, what, allowed));
+        }
+    }
+    plan(tx, actor, found, row.id, &row.description)
 }
 
 /// Removal of a snapshot that the daemon itself decided on.
@@ -235,6 +246,26 @@ fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
         format!("Merging snapshots ({} into {}) of disk {alias}", pair.top, pair.base),
     )
     .with(&pair)
+}
+
+/// Refuses, for as long as it takes, to put something new on an image that a merge is about to take away, or to fill.
+pub(crate) fn expect_unmerged(conn: &Conn, id: ImageId) -> Result<(), Fault> {
+    let ahead = stillpoint_store::job::steps_ahead(conn, "merge")?;
+    if ahead.is_empty() {
+        return Ok(());
+    }
+    let below: HashSet<ImageId> = image::chain(conn, id)?.iter().map(|row| row.id).collect();
+    for (job, args) in ahead {
+        let pair: Pair = from_json(&args)?;
+        if below.contains(&pair.base) || below.contains(&pair.top) {
+            let text = format!(
+                "Cannot do this now: image {} is being merged by job {job}. Try again when it has ended.",
+                pair.top
+            );
+            return Err(Fault::new(FaultCode::DuringSnapshot, text).passing());
+        }
+    }
+    Ok(())
 }
 
 /// The whole tree that an image is in, with everybody's names. `ended`: a backup that is ending pins nothing any more.
@@ -499,6 +530,7 @@ impl Saga for Delete {
             return Ok(());
         };
         let (actor, description, name) = (Actor::of_job(job), &self.params.description, &self.params.vm_name);
+        volume_snapshot::fail_removal(tx, id, &why.text, now_micros())?;
         let steps = stillpoint_store::job::steps(tx, job.id)?;
         for step in steps
             .iter()

@@ -110,6 +110,7 @@ fn plan(
             ),
         ));
     }
+    super::expect_whole(tx, &row, "restore Snapshot")?;
     let config = config(&row)?;
     // The smallest reserve: a restore is what somebody with a full disk may need most.
     crate::disk::create::expect_space(&engine.house.domain_name(), available_bytes, limits::RESERVE_BYTES / 8)?;

@@ -18,7 +18,6 @@ const KEPT: Micros = 30 * 24 * 3600 * 1_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum About {
     Volume(DiskId),
-    #[expect(dead_code, reason = "snapshots say it too")]
     Snapshot(VolumeSnapshotId),
 }
 
@@ -28,10 +27,19 @@ pub(crate) enum Doing {
     Place,
     Extend,
     Create,
+    Snapshot,
+    Revert,
 }
 
 impl Doing {
-    const ALL: &[(Self, &str)] = &[(Self::Place, "001"), (Self::Extend, "007"), (Self::Create, "008")];
+    const ALL: &[(Self, &str)] = &[
+        (Self::Place, "001"),
+        (Self::Extend, "007"),
+        (Self::Create, "008"),
+        (Self::Snapshot, "009"),
+        // Cinder has no word for it; this one is of a change of a snapshot.
+        (Self::Revert, "011"),
+    ];
 
     fn code(self) -> &'static str {
         Self::ALL

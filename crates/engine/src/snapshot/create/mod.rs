@@ -22,7 +22,7 @@
 mod plan;
 mod save;
 
-pub(crate) use plan::{attachments, overlay, rotate, submit};
+pub(crate) use plan::{attachments, overlay, plan, rotate, submit};
 
 use super::delete;
 use crate::{
@@ -39,7 +39,7 @@ use stillpoint_store::{
     image::{self, ImageState},
     job::JobRow,
     snapshot::{self, SnapshotRow},
-    vm,
+    vm, volume_snapshot,
 };
 use stillpoint_types::{FaultCode, Micros, ProjectId, SnapshotId, VmId, now_micros};
 
@@ -411,8 +411,10 @@ pub(crate) fn record_switched(
         .try_for_each(|event| event.vm(project, params.vm, &params.name).write(tx))
 }
 
-/// The rows of a switch that did not happen: the overlays are forgotten, and so is the snapshot, if there is one.
-pub(crate) fn record_unswitched(tx: &Tx, params: &Params) -> Result<(), Fault> {
+/// The rows of a switch that did not happen: the overlays are forgotten, and so is the snapshot, if there is one. What a
+/// client of a volume API asked for stays, in error.
+pub(crate) fn record_unswitched(tx: &Tx, params: &Params, why: &Fault) -> Result<(), Fault> {
+    volume_snapshot::fail_member(tx, params.snapshot, &why.text, now_micros())?;
     for disk in &params.disks {
         snapshot::remove_disk(tx, params.snapshot, disk.disk)?;
         image::delete(tx, disk.overlay.id)?;
@@ -515,7 +517,7 @@ impl Saga for Create {
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
         let params = &self.params;
-        record_unswitched(tx, params)?;
+        record_unswitched(tx, params, why)?;
         Event::new(
             What::SnapshotFailed,
             format!(

@@ -54,7 +54,8 @@ pub(crate) async fn submit(
     Ok(accepted)
 }
 
-fn plan(
+/// Checks and plans, in the transaction that is given.
+pub(crate) fn plan(
     engine: &Inner,
     tx: &Tx,
     who: &Caller,

@@ -90,6 +90,7 @@ fn plan(
         let text = format!("Snapshot {} is {}: name a regular one.", row.id, row.kind);
         return Err(refuse(FaultCode::InvalidValue, text));
     }
+    crate::snapshot::expect_whole(tx, &row, "preview Snapshot")?;
     let text = row.config.as_deref().ok_or_else(|| {
         refuse(
             FaultCode::SnapshotBroken,
