@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) boot_dirs: Vec<PathBuf>,
     /// How long a freeze lasts that a user asked for, if he does not thaw.
     pub(crate) user_freeze: Option<Duration>,
+    /// The catalogue names a network service that is not there.
+    pub(crate) network_stub: bool,
 }
 
 /// The configuration file.
@@ -56,6 +58,9 @@ struct File {
     boot_dirs: Vec<PathBuf>,
     /// Seconds after which a guest is thawed that a user has frozen (60).
     user_freeze_seconds: Option<u32>,
+    /// The catalogue names a network service that is not there, for the set-ups of tempest's dynamic credentials.
+    #[serde(default)]
+    network_stub: bool,
 }
 
 /// The data directory of whoever runs this.
@@ -115,6 +120,7 @@ impl Config {
             )?,
             accel: choice("accel", options.accel, file.accel.as_deref(), AccelChoice::Auto)?,
             log: choice("log", options.log, file.log.as_deref(), LogChoice::Text)?,
+            network_stub: file.network_stub,
             boot_dirs: file.boot_dirs,
             user_freeze: file
                 .user_freeze_seconds
