@@ -11,7 +11,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// The client.
 #[derive(Debug)]
 pub struct Volumes {
-    api: Api,
+    /// What sends.
+    pub api: Api,
     /// The token.
     pub token: String,
     /// The project's id, 32 hexadecimal digits.
@@ -47,7 +48,7 @@ impl Volumes {
         let api = Api::anonymous(daemon.url());
         let answer = ask_token(&api, user, Password::of(user)?.0, project)?.expect(&[201])?;
         let token = answer
-            .header("X-Subject-Token")
+            .header("x-subject-token")
             .context("no X-Subject-Token")?
             .to_owned();
         let project = answer.json()?["token"]["project"]["id"]

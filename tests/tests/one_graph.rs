@@ -145,7 +145,9 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
     });
     checks.item("V178", || {
         // A download locks the disk in oVirt: to the volume API it is busy.
-        let body = format!("<image_transfer><disk id=\"{copy}\"/><direction>download</direction></image_transfer>");
+        let body = format!(
+            "<image_transfer><disk id=\"{copy}\"/><direction>download</direction><format>raw</format></image_transfer>"
+        );
         let transfer = only_id(&admin.post("imagetransfers", &body)?.expect(&[201, 202])?)?;
         let shown = volumes.get(&format!("volumes/{copy}"))?;
         ensure!(shown["volume"]["status"] != "available", "{shown}");
