@@ -155,7 +155,7 @@ fn no_route_of_the_volume_dialects_lets_anybody_in_who_should_not_be() -> Result
         let refusals: &[u16] = match (route.access, method) {
             (Access::Admin, _) => &[403],
             // The same for a project that there is not.
-            _ if route.name.starts_with("quota") => &[403],
+            _ if route.name.starts_with("quota") => &[403, 404],
             // A body that makes no sense may be told before a thing that is not there.
             (_, "POST" | "PUT") => &[400, 404],
             _ if is_given => &[404],
