@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) boot_dirs: Vec<PathBuf>,
     /// How long a freeze lasts that a user asked for, if he does not thaw.
     pub(crate) user_freeze: Option<Duration>,
+    /// Whether the catalogue of the volume API names a network service that answers 404: for tempest only.
+    pub(crate) network_stub: bool,
 }
 
 /// The configuration file.
@@ -56,6 +58,9 @@ struct File {
     boot_dirs: Vec<PathBuf>,
     /// Seconds after which a guest is thawed that a user has frozen (60).
     user_freeze_seconds: Option<u32>,
+    /// An entry `network` in the catalogue of the volume API, whose URL answers 404: tempest's dynamic credentials want one.
+    #[serde(default)]
+    network_stub: bool,
 }
 
 /// The data directory of whoever runs this.
@@ -119,6 +124,7 @@ impl Config {
             user_freeze: file
                 .user_freeze_seconds
                 .map(|seconds| Duration::from_secs(u64::from(seconds))),
+            network_stub: file.network_stub,
         })
     }
 

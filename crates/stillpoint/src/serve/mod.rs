@@ -84,7 +84,7 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume_settings = stillpoint_api_volume::Settings {
         public_url: url.clone(),
-        ..stillpoint_api_volume::Settings::default()
+        network_stub: config.network_stub,
     };
     let volume = stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), volume_settings);
     let router = health::router(engine.clone())
