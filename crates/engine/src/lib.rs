@@ -48,6 +48,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (disk::create::KIND, 1) => disk::create::load(row),
         (disk::extend::KIND, 1) => disk::extend::load(row),
         (disk::plug::KIND_PLUG | disk::plug::KIND_UNPLUG, 1) => disk::plug::load(row),
+        (volume::create::KIND, 1) => volume::create::load(row),
         (volume::snapshot::settle::KIND, 1) => volume::snapshot::settle::load(row),
         (volume::revert::KIND, 1) => volume::revert::load(row),
         (transfer::KIND, 1) => transfer::load(row),

@@ -13,6 +13,7 @@
 //! | extend a disk | no | no | no | no | no | no |
 //! | plug a disk | no | no | no | - (VM is up) | no | no |
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
+//! | make a volume of another one | no | no | no | no | - | no (both disks) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
 //! | snapshots of a volume, revert of a volume | - (no VM has the disk) | - | - | - | - | no (the disk) |
 //!
@@ -30,7 +31,8 @@
 //! [`crate::backup::expect_none`]. Those of kind `live` and `cold` keep the VM until they end.
 //!
 //! A refused request is told what holds the entity and since when. Merges of hidden images are the daemon's own work, of
-//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused.
+//! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused. So it
+//! does for the moment in which a volume is made of another one, or its snapshots are.
 
 use crate::{fault::Fault, view::Holder};
 use stillpoint_store::{
@@ -191,7 +193,12 @@ pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
             moment(held.since)
         ),
     );
-    if held.job_kind == crate::snapshot::delete::KIND_MERGE {
+    let soon = [
+        crate::snapshot::delete::KIND_MERGE,
+        crate::volume::create::KIND,
+        crate::volume::snapshot::settle::KIND,
+    ];
+    if soon.contains(&held.job_kind.as_str()) {
         fault.passing()
     } else {
         fault

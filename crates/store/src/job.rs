@@ -410,6 +410,18 @@ pub fn locks(conn: &Conn, kind: &str) -> Stored<Vec<LockRow>> {
     Ok(statement.query_map([kind], lock_row)?.collect::<Result<_, _>>()?)
 }
 
+/// What the steps of that name that jobs under way have not ended yet shall do: the jobs and the arguments.
+pub fn steps_ahead(conn: &Conn, name: &str) -> Stored<Vec<(JobId, String)>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT job_step.job_id, job_step.args FROM job JOIN job_step ON job_step.job_id = job.id
+         WHERE job.state IN ('queued', 'running', 'unwinding') AND job_step.name = ?1
+         AND job_step.state IN ('pending', 'started')",
+    )?;
+    Ok(statement
+        .query_map([name], |row| Ok((text(row, "job_id")?, row.get("args")?)))?
+        .collect::<Result<_, _>>()?)
+}
+
 /// Takes a lock for a job, or returns who stands in the way.
 pub fn lock(tx: &Tx, job: JobId, kind: &str, entity: &str, mode: LockMode) -> Stored<Option<LockRow>> {
     if let Some(held) = holder(tx, kind, entity)?

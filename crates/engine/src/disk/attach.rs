@@ -152,6 +152,7 @@ fn free_disk(tx: &Tx, who: &Caller, found: &access::Vm, id: DiskId) -> Result<Di
         return Err(Fault::new(FaultCode::DiskAttached, text));
     }
     crate::snapshot::preview::expect_not_kept(tx, id, found.row.id, "attach Virtual Disk")?;
+    crate::volume::expect_unclaimed(tx, &row, "attach Virtual Disk", false)?;
     Ok(row)
 }
 

@@ -19,6 +19,7 @@ use crate::{
     limits,
     lock::{Entity, Wanted},
     ports::{Allocation, ImageRef},
+    volume::message::{self, About, Doing},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ use stillpoint_store::{
     job::JobRow,
     vm,
 };
-use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, VmId, VmStatus, now_micros};
+use stillpoint_types::{Caller, DiskId, FaultCode, ImageFormat, ImageId, JobId, Need, VmId, VmStatus, now_micros};
 
 pub(crate) const KIND: &str = "disk_create";
 const VERSION: u32 = 1;
@@ -177,33 +178,54 @@ fn plan(
         Some((vm_id, fields)) => attach_new(tx, &access::vm(tx, who, *vm_id, Need::Operate)?, &row, fields)?,
         None => None,
     };
-    let params = Params {
-        disk: id,
-        alias: alias.clone(),
-        image: engine.image_ref(&image),
-        size_bytes,
-        allocation: if sparse {
-            Allocation::Sparse
-        } else {
-            Allocation::Preallocated
-        },
-        vm: command.attach.map(|(vm, _)| vm),
-        plug,
-    };
-    let job = NewJob {
-        kind: KIND,
-        version: VERSION,
-        params: to_json(&params)?,
-        description: format!("Adding Disk {alias}"),
-        project,
-        vm: params.vm,
-        locks,
-        steps: vec![NewStep::new("create", "Creating the base image").pivot()],
-    };
+    let to = command.attach.map(|(vm, _)| vm).map(|vm| (vm, plug));
+    let job = new_job(engine, &image, &row, alias, to, locks)?;
     Ok(Accepted {
         id,
         job: Some(enqueue(tx, actor, job)?),
     })
+}
+
+/// The job that makes the base image of a disk whose rows are there; `to`: the VM that it is for, and how that shall get it.
+fn new_job(
+    engine: &Inner,
+    image: &ImageRow,
+    row: &DiskRow,
+    alias: String,
+    to: Option<(VmId, Option<AttachFields>)>,
+    locks: Vec<Wanted>,
+) -> Result<NewJob, Fault> {
+    let (vm, plug) = to.unzip();
+    let params = Params {
+        disk: row.id,
+        alias: alias.clone(),
+        image: engine.image_ref(image),
+        size_bytes: row.size_bytes,
+        allocation: if row.sparse {
+            Allocation::Sparse
+        } else {
+            Allocation::Preallocated
+        },
+        vm,
+        plug: plug.flatten(),
+    };
+    Ok(NewJob {
+        kind: KIND,
+        version: VERSION,
+        params: to_json(&params)?,
+        description: format!("Adding Disk {alias}"),
+        project: row.project,
+        vm,
+        locks,
+        steps: vec![NewStep::new("create", "Creating the base image").pivot()],
+    })
+}
+
+/// Begins to make the base image of a disk that no VM gets. Its rows are there.
+pub(crate) fn begin(engine: &Inner, tx: &Tx, actor: &Actor, image: &ImageRow, row: &DiskRow) -> Result<JobId, Fault> {
+    let called = crate::volume::called(row);
+    let locks = vec![Wanted::exclusive(Entity::Disk(row.id), &called)];
+    enqueue(tx, actor, new_job(engine, image, row, called, None, locks)?)
 }
 
 /// Attaches the new disk at once, or returns how a VM that runs shall get it.
@@ -319,6 +341,14 @@ impl Saga for Create {
         disk::delete(tx, params.disk)?;
         image::delete(tx, params.image.id)?;
         let text = format!("Add-Disk operation failed for disk {}: {}", params.alias, why.text);
+        message::write(
+            tx,
+            job.project,
+            About::Volume(params.disk),
+            Doing::Create,
+            message::UNKNOWN,
+            &text,
+        )?;
         Event::new(What::DiskAddFailed, text)
             .by(&actor)
             .disk(job.project, params.disk, &params.alias)

@@ -18,7 +18,7 @@ use stillpoint_store::{
 use stillpoint_types::{Caller, DiskId, FaultCode, Need};
 
 /// Refuses to remove what a snapshot holds.
-pub(super) fn expect_in_no_snapshot(tx: &Tx, row: &DiskRow) -> Result<(), Fault> {
+pub(crate) fn expect_in_no_snapshot(tx: &Tx, row: &DiskRow) -> Result<(), Fault> {
     crate::snapshot::preview::expect_none_keeps(tx, row.id, "remove Virtual Disk")?;
     let Some(id) = snapshot::of_disk(tx, row.id)?.into_iter().next() else {
         return Ok(());
@@ -30,8 +30,14 @@ pub(super) fn expect_in_no_snapshot(tx: &Tx, row: &DiskRow) -> Result<(), Fault>
     Err(Fault::new(FaultCode::DiskAttached, text))
 }
 
-/// Takes the disk's row away; its images have no name then.
+/// Takes the disk's row away; its images have no name then. Snapshots of it alone go with it.
 pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault> {
+    crate::volume::expect_unclaimed(tx, row, "remove Virtual Disk", true)?;
+    forget_claimed(tx, actor, row)
+}
+
+/// The same, whatever a client of the volume API said of it.
+pub(crate) fn forget_claimed(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault> {
     let refuse = |by: String| {
         let text = format!("Cannot remove Virtual Disk. Disk {} is in use by {by}.", row.alias);
         Err(Fault::new(FaultCode::DiskAttached, text))
@@ -43,7 +49,11 @@ pub(crate) fn forget(tx: &Tx, actor: &Actor, row: &DiskRow) -> Result<(), Fault>
     crate::backup::expect_none_of_disk(tx, row.id, "remove Virtual Disk")?;
     stillpoint_store::checkpoint::forget_disk(tx, row.id)?;
     disk::delete(tx, row.id)?;
-    let text = format!("Disk {} was successfully removed by {}.", row.alias, actor.name);
+    let text = format!(
+        "Disk {} was successfully removed by {}.",
+        crate::volume::called(row),
+        actor.name
+    );
     Event::new(What::DiskRemoved, text)
         .by(actor)
         .disk(row.project, row.id, &row.alias)

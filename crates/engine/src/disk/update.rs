@@ -160,6 +160,12 @@ fn change(
         (row.alias, row.description) = (alias, description);
     }
     match fields.size_bytes.zip(space) {
+        Some((size_bytes, _)) if size_bytes != row.size_bytes => {
+            crate::volume::expect_unclaimed(tx, &row, "edit Virtual Disk", false)?;
+        }
+        _ => {}
+    }
+    match fields.size_bytes.zip(space) {
         Some((size_bytes, space)) => extend::plan(engine, tx, actor, &row, size_bytes, space.available_bytes),
         None => Ok(None),
     }

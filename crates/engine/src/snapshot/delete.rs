@@ -248,6 +248,26 @@ fn merge_step(conn: &Conn, pair: Pair) -> Result<NewStep, Fault> {
     .with(&pair)
 }
 
+/// Refuses, for as long as it takes, to put something new on an image that a merge is about to take away, or to fill.
+pub(crate) fn expect_unmerged(conn: &Conn, id: ImageId) -> Result<(), Fault> {
+    let ahead = stillpoint_store::job::steps_ahead(conn, "merge")?;
+    if ahead.is_empty() {
+        return Ok(());
+    }
+    let below: HashSet<ImageId> = image::chain(conn, id)?.iter().map(|row| row.id).collect();
+    for (job, args) in ahead {
+        let pair: Pair = from_json(&args)?;
+        if below.contains(&pair.base) || below.contains(&pair.top) {
+            let text = format!(
+                "Cannot do this now: image {} is being merged by job {job}. Try again when it has ended.",
+                pair.top
+            );
+            return Err(Fault::new(FaultCode::DuringSnapshot, text).passing());
+        }
+    }
+    Ok(())
+}
+
 /// The whole tree that an image is in, with everybody's names. `ended`: a backup that is ending pins nothing any more.
 pub(crate) fn tree_of(conn: &Conn, id: ImageId, ended: Option<BackupId>) -> Result<Tree, Fault> {
     let Some(root) = image::chain(conn, id)?.into_iter().next() else {

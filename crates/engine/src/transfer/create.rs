@@ -75,6 +75,7 @@ fn plan(
         _ => vec![Wanted::shared(Entity::Disk(disk.id), &disk.alias)],
     };
     if image.id == disk.image {
+        crate::volume::expect_unclaimed(tx, disk, "transfer Virtual Disk", false)?;
         expect_at_rest(tx, disk)?;
     } else if upload {
         return Err(unsupported(format!(

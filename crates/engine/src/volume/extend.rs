@@ -1,6 +1,6 @@
 //! Makes a volume larger: a disk's extension ([`crate::disk::extend`]), within the project's quota.
 
-use super::{GIB, gib, quota, wrong_status};
+use super::{GIB, gib, quota, snapshot, wrong_status};
 use crate::command::{Accepted, Origin, volume::ExtendVolume};
 use crate::view::volume::Usage;
 use crate::{
@@ -67,5 +67,6 @@ fn plan(
     }
     quota::expect_size(tx, row.disk.project, gib(command.size_bytes))?;
     quota::expect_room(tx, row.disk.project, more)?;
-    extend::plan(engine, tx, actor, &row.disk, command.size_bytes, available_bytes)
+    let job = extend::plan(engine, tx, actor, &row.disk, command.size_bytes, available_bytes);
+    job.map_err(snapshot::create::refused)
 }

@@ -93,6 +93,10 @@ pub(crate) fn usable_image(
         return Err(Fault::new(FaultCode::VolumeStatus, text));
     }
     let image = volume_snapshot::image_of(conn, row)?;
+    if let Some(id) = image {
+        // Through whatever disk: another volume may stand on it, too.
+        crate::snapshot::delete::expect_unmerged(conn, id)?;
+    }
     let usable = image.map(|id| stillpoint_store::image::is_half_merged(conn, id).map(|half| (!half).then_some(id)));
     usable.transpose()?.flatten().ok_or_else(|| {
         let text = format!(
