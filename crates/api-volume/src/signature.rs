@@ -42,9 +42,7 @@ pub(crate) async fn verify(
         None => None,
     };
     let scoped = api.auth().narrow_key(&caller, project).await;
-    scoped
-        .map_err(|error| login::refused(&error))?
-        .ok_or_else(no_role)
+    scoped.map_err(|error| login::refused(&error))?.ok_or_else(no_role)
 }
 
 /// Reads what the request says of itself; nothing is proved by it. Asked before the body is read.
