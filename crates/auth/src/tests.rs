@@ -55,7 +55,7 @@ impl Room {
         room
     }
 
-    async fn apply(&self, text: &str) -> Result<(), AuthError> {
+    pub(crate) async fn apply(&self, text: &str) -> Result<(), AuthError> {
         self.auth
             .apply_bootstrap(&Bootstrap::parse(text, &self.path(FILE))?)
             .await

@@ -37,7 +37,7 @@ pub(crate) struct Config {
     pub(crate) boot_dirs: Vec<PathBuf>,
     /// How long a freeze lasts that a user asked for, if he does not thaw.
     pub(crate) user_freeze: Option<Duration>,
-    /// The catalogue names a network service that is not there.
+    /// Whether the catalogue of the volume API names a network service that answers 404: for tempest only.
     pub(crate) network_stub: bool,
 }
 
@@ -58,7 +58,7 @@ struct File {
     boot_dirs: Vec<PathBuf>,
     /// Seconds after which a guest is thawed that a user has frozen (60).
     user_freeze_seconds: Option<u32>,
-    /// The catalogue names a network service that is not there, for the set-ups of tempest's dynamic credentials.
+    /// An entry `network` in the catalogue of the volume API, whose URL answers 404: tempest's dynamic credentials want one.
     #[serde(default)]
     network_stub: bool,
 }
@@ -125,6 +125,7 @@ impl Config {
             user_freeze: file
                 .user_freeze_seconds
                 .map(|seconds| Duration::from_secs(u64::from(seconds))),
+            network_stub: file.network_stub,
         })
     }
 
