@@ -248,6 +248,11 @@ pub fn set_read_only(tx: &Tx, id: DiskId, read_only: bool) -> Stored<()> {
     disk::touch(tx, id)
 }
 
+/// Says who has it made, or taken over.
+pub fn set_user(tx: &Tx, id: DiskId, user: UserId) -> Stored<()> {
+    put(tx, id, "user_id", &user.to_string())
+}
+
 /// Gives it a type.
 pub fn set_type(tx: &Tx, id: DiskId, of_type: VolumeTypeId) -> Stored<()> {
     put(tx, id, "type_id", &of_type.to_string())?;

@@ -8,6 +8,7 @@
 //! | `ExtendVolume` | `volume/extend.rs` | the disk, its VM | `available`, `in-use` if asked |
 //! | `ActOnVolume` | `volume/act.rs` | none held over time | as the action says |
 //! | `RevertVolume` | `volume/revert.rs` | the disk | `available` |
+//! | `OfferVolume`, `AcceptVolume` | `volume/offer.rs` | none held over time | `available`; `awaiting-transfer` |
 //! | `CreateVolumeSnapshot` | `volume/snapshot/create.rs` | the disk; with a VM: as `CreateSnapshot` | as the dialect allows |
 //! | `UpdateVolumeSnapshot` | `volume/snapshot/update.rs` | none held over time | any |
 //! | `DeleteVolumeSnapshot` | `volume/snapshot/delete.rs` | the disk; with a VM: as `DeleteSnapshot` | `available`, `error` |
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use stillpoint_types::{
     DiskId, ProjectId, UserId, VmId, VolumeSnapshotId, VolumeSnapshotStatus, VolumeStatus, VolumeTypeId,
 };
+use uuid::Uuid;
 
 /// Text that clients hang on volumes and snapshots. Keys and values have 1..=255 and 0..=255 characters.
 pub type Metadata = BTreeMap<String, String>;
@@ -260,6 +262,17 @@ pub struct OfferVolume {
     pub name: Option<String>,
     /// Its snapshots do not go with it (then it must have none of its own).
     pub no_snapshots: bool,
+}
+
+/// Takes over a volume that another project offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptVolume {
+    /// The offer.
+    pub offer: Uuid,
+    /// Its key, as [`crate::view::volume::Offered`] had it.
+    pub key: String,
+    /// Whose it will be.
+    pub project: ProjectId,
 }
 
 /// Who a volume or snapshot was made by, as the volume API shows it.

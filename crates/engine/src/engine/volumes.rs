@@ -5,13 +5,13 @@ use crate::{
     command::{
         Accepted, Origin,
         volume::{
-            ActOnVolume, CreateVolume, CreateVolumeSnapshot, DeleteVolume, DeleteVolumeSnapshot, ExtendVolume, Limits,
-            Metadata, MetadataChange, ResetVolumeSnapshot, RevertVolume, TypeFields, UpdateVolume,
+            AcceptVolume, ActOnVolume, CreateVolume, CreateVolumeSnapshot, DeleteVolume, DeleteVolumeSnapshot, ExtendVolume, Limits,
+            Metadata, MetadataChange, OfferVolume, ResetVolumeSnapshot, RevertVolume, TypeFields, UpdateVolume,
             UpdateVolumeSnapshot,
         },
     },
     fault::Fault,
-    view::volume::{Listed, MessageView, QuotaView, VolumeQuery, VolumeSnapshotView, VolumeTypeView, VolumeView},
+    view::volume::{Listed, MessageView, OfferView, Offered, QuotaView, VolumeQuery, VolumeSnapshotView, VolumeTypeView, VolumeView},
     volume,
 };
 use stillpoint_types::{Caller, DiskId, ProjectId, VolumeSnapshotId, VolumeTypeId};
@@ -215,6 +215,26 @@ impl Engine {
         volume::kind::share(&self.inner, who, origin, id, project, seen).await
     }
 
+    /// Offers a volume to other projects; the key is told this once.
+    pub async fn offer_volume(&self, who: &Caller, origin: &Origin, command: OfferVolume) -> Result<Offered, Fault> {
+        volume::offer::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Takes over a volume that another project offers.
+    pub async fn accept_volume(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: AcceptVolume,
+    ) -> Result<OfferView, Fault> {
+        volume::offer::accept(&self.inner, who, origin, command).await
+    }
+
+    /// Takes an offer back.
+    pub async fn withdraw_offer(&self, who: &Caller, origin: &Origin, id: Uuid) -> Result<(), Fault> {
+        volume::offer::withdraw(&self.inner, who, origin, id).await
+    }
+
     /// Removes a message of a project.
     pub async fn delete_volume_message(
         &self,
@@ -279,6 +299,16 @@ impl Engine {
     /// The type of volumes that name none.
     pub async fn default_volume_type(&self, who: &Caller) -> Result<VolumeTypeView, Fault> {
         volume::kind::default(&self.inner, who).await
+    }
+
+    /// What a project offers to others, newest first.
+    pub async fn volume_offers(&self, who: &Caller, project: ProjectId) -> Result<Vec<OfferView>, Fault> {
+        volume::offer::all(&self.inner, who, project).await
+    }
+
+    /// One offer.
+    pub async fn volume_offer(&self, who: &Caller, id: Uuid) -> Result<OfferView, Fault> {
+        volume::offer::get(&self.inner, who, id).await
     }
 
     /// Why things of a project went to `error`, newest first.

@@ -185,6 +185,41 @@ pub struct VolumeTypeView {
     pub projects: Vec<ProjectId>,
 }
 
+/// A volume that is offered to other projects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferView {
+    /// Its id.
+    pub id: Uuid,
+    /// The volume.
+    pub volume: DiskId,
+    /// Who offers it.
+    pub project: ProjectId,
+    /// Name.
+    pub name: Option<String>,
+    /// Its snapshots do not go with it.
+    pub no_snapshots: bool,
+    /// Made.
+    pub created_at: Micros,
+}
+
+/// A new offer, with the key that accepts it: it is told this once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// The offer.
+    pub offer: OfferView,
+    /// The key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Offered {
+    /// Without the key: whoever reads a log must not be able to take the volume.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offered")
+            .field("offer", &self.offer)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Why something went to `error`, for its project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageView {

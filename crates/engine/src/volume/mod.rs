@@ -11,6 +11,7 @@ pub(crate) mod job;
 pub(crate) mod kind;
 pub(crate) mod message;
 pub(crate) mod metadata;
+pub(crate) mod offer;
 pub(crate) mod quota;
 pub(crate) mod revert;
 pub(crate) mod snapshot;

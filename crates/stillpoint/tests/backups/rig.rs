@@ -39,7 +39,7 @@ pub(crate) struct Given {
 pub(crate) struct Rig {
     pub(crate) dir: Dir,
     pub(crate) engine: Running,
-    store: Store,
+    pub(crate) store: Store,
     url: String,
     pub(crate) who: Caller,
     pub(crate) vm: VmId,
