@@ -53,3 +53,15 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
         .ok_or_else(|| Refused::not_found("Message could not be found."))?;
     Ok(Answer::ok(&json!({"message": show(&call, view)})))
 }
+
+/// `DELETE messages/{id}`.
+pub(crate) async fn delete(call: Call) -> Result<Answer, Refused> {
+    if !call.microversion.at_least(3) {
+        return Err(Refused::no_such_route());
+    }
+    let id = body::uuid(call.segment(0)).ok_or_else(|| Refused::not_found("Message could not be found."))?;
+    call.engine()
+        .delete_volume_message(call.who(), call.origin(), call.project()?, id)
+        .await?;
+    Ok(Answer::empty(http::StatusCode::NO_CONTENT))
+}

@@ -97,6 +97,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Cinder Read GET "/v3/{project}/resource_filters" "filters/list" => extensions::filters),
     route!(Cinder Read GET "/v3/{project}/messages" "messages/list" => messages::list),
     route!(Cinder Read GET "/v3/{project}/messages/{id}" "message/get" => messages::get),
+    route!(Cinder Operate DELETE "/v3/{project}/messages/{id}" "message/remove" => messages::delete),
 
     route!(Cinder Read GET "/v3/{project}/backups" "backups/list" => backups::list),
     route!(Cinder Read GET "/v3/{project}/backups/detail" "backups/detail" => backups::list),

@@ -120,7 +120,6 @@ impl Config {
             )?,
             accel: choice("accel", options.accel, file.accel.as_deref(), AccelChoice::Auto)?,
             log: choice("log", options.log, file.log.as_deref(), LogChoice::Text)?,
-            network_stub: file.network_stub,
             boot_dirs: file.boot_dirs,
             user_freeze: file
                 .user_freeze_seconds
