@@ -85,11 +85,7 @@ async fn detach(rig: &Rig, disk: DiskId) {
         disk,
         delete: false,
     };
-    let done = rig
-        .engine
-        .detach(&rig.who, &Origin::default(), command)
-        .await
-        .unwrap();
+    let done = rig.engine.detach(&rig.who, &Origin::default(), command).await.unwrap();
     rig.wait_job(done.job).await;
 }
 
