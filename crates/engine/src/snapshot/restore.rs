@@ -226,7 +226,7 @@ impl Restore {
 }
 
 /// Writes the row of an overlay on an image of a snapshot, for a disk that goes on from there; [`make_overlays`] makes its
-/// file.
+/// file. Refused, for as long as it takes, while a merge through another disk that stands there would take the image away.
 pub(crate) fn plan_overlay(
     engine: &Inner,
     tx: &Tx,
@@ -234,6 +234,7 @@ pub(crate) fn plan_overlay(
     base: &ImageRow,
     size_bytes: u64,
 ) -> Result<SwitchDisk, Fault> {
+    super::delete::expect_unmerged(tx, base.id)?;
     let row = ImageRow {
         id: ImageId::fresh(),
         disk,

@@ -63,7 +63,7 @@ pub(super) fn enqueue(engine: &Inner, tx: &Tx, actor: &Actor, disk: &DiskRow) ->
         return Err(Fault::new(FaultCode::ChainTooDeep, text));
     }
     let active = chain.last().ok_or_else(|| Fault::internal("a disk without image"))?;
-    let switch = restore::plan_overlay(engine, tx, disk.id, active, disk.size_bytes)?;
+    let switch = restore::plan_overlay(engine, tx, disk.id, active, disk.size_bytes).map_err(refused)?;
     let params = Params {
         name: name.clone(),
         switch,
