@@ -2,7 +2,7 @@
 
 use crate::{Conn, Stored, column::quantity};
 use rusqlite::Row;
-use stillpoint_types::ProjectId;
+use stillpoint_types::{ProjectId, VolumeTypeId};
 
 /// What a project has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,4 +55,21 @@ pub(crate) fn snapshots_in(conn: &Conn, projects: Option<&[ProjectId]>) -> Store
         many += count(&format!("{of_backups} AND +project_id = ?1"), &value)?;
     }
     Ok(many)
+}
+
+/// What a project has of one type: volumes, snapshots, GiB. Counted when it is asked: limits of single types are rare.
+pub fn of_type(conn: &Conn, project: ProjectId, of_type: VolumeTypeId) -> Stored<UsageRow> {
+    let sql = "WITH held AS (SELECT disk.id, disk.project_id, disk.size_bytes FROM disk LEFT JOIN volume ON volume.disk_id = disk.id
+                             WHERE coalesce(volume.type_id, ?3) = ?2),
+                    taken AS (SELECT volume_snapshot.size_bytes FROM volume_snapshot JOIN held ON held.id = volume_snapshot.disk_id
+                              WHERE volume_snapshot.project_id = ?1 AND volume_snapshot.backup_id IS NULL)
+               SELECT (SELECT count(*) FROM held WHERE project_id = ?1) AS volumes,
+                      (SELECT count(*) FROM taken) AS snapshots,
+                      (SELECT coalesce(sum((size_bytes + 1073741823) / 1073741824), 0) FROM held WHERE project_id = ?1)
+                      + (SELECT coalesce(sum((size_bytes + 1073741823) / 1073741824), 0) FROM taken) AS gigabytes";
+    let default = crate::volume_type::DEFAULT;
+    Ok(conn.sql().prepare_cached(sql)?.query_row(
+        [project.to_string(), of_type.to_string(), default.to_string()],
+        usage_row,
+    )?)
 }

@@ -1,6 +1,6 @@
 //! What a project may have: quotas, defaults of quotas, limits.
 
-use super::{body, show};
+use super::{body, show, snapshot::short};
 use crate::{
     answer::Answer,
     call::Call,
@@ -8,7 +8,10 @@ use crate::{
     text::{from_hex, hex},
 };
 use serde_json::{Map, Value, json};
-use stillpoint_engine::{command::volume::Limits, view::volume::Usage};
+use stillpoint_engine::{
+    command::volume::Limits,
+    view::volume::{TypeQuotaView, Usage},
+};
 use stillpoint_types::ProjectId;
 
 /// What is limited, with the limit and what is used of it.
@@ -29,10 +32,11 @@ fn limit(value: Option<u64>) -> Value {
     value.map_or(json!(-1), |value| json!(value))
 }
 
-fn set(limits: &Limits, id: Option<&str>) -> Map<String, Value> {
+fn set(limits: &Limits, types: &[TypeQuotaView], id: Option<&str>) -> Map<String, Value> {
     let mut shown: Map<String, Value> = rows(limits, &Usage::default())
         .into_iter()
         .map(|(name, value, _)| (name.to_owned(), limit(value)))
+        .chain(types.iter().map(|row| (row.name.clone(), limit(row.limit))))
         .collect();
     if let Some(id) = id {
         shown.insert("id".to_owned(), json!(id));
@@ -50,7 +54,7 @@ fn target(call: &Call) -> Result<ProjectId, Refused> {
     if !call.who().is_admin {
         return Err(Refused::forbidden("Another project's quota is its own"));
     }
-    asked.ok_or_else(|| Refused::not_found(format!("Project {} could not be found.", super::snapshot::short(text))))
+    asked.ok_or_else(|| Refused::not_found(format!("Project {} could not be found.", short(text))))
 }
 
 /// `GET os-quota-sets/{project}`, with `?usage=true` what is used of it.
@@ -60,15 +64,27 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
         .param("usage")
         .is_some_and(|word| body::word_of_flag(word) == Some(true));
     let view = call.engine().quota(call.who(), project).await?;
+    let types = call.engine().type_quotas(call.who(), Some(project)).await?;
     let mut shown = Map::new();
     if with_usage {
+        for TypeQuotaView {
+            name,
+            limit: value,
+            used,
+        } in &types
+        {
+            shown.insert(
+                name.clone(),
+                json!({"limit": limit(*value), "in_use": used, "reserved": 0}),
+            );
+        }
         for (name, value, used) in rows(&view.limits, &view.usage) {
             let row = json!({"limit": limit(value), "in_use": used, "reserved": 0});
             shown.insert(name.to_owned(), row);
         }
         shown.insert("id".to_owned(), json!(hex(project.0)));
     } else {
-        shown = set(&view.limits, Some(&hex(project.0)));
+        shown = set(&view.limits, &types, Some(&hex(project.0)));
     }
     Ok(Answer::ok(&json!({"quota_set": shown})))
 }
@@ -77,33 +93,39 @@ pub(crate) async fn get(call: Call) -> Result<Answer, Refused> {
 pub(crate) async fn defaults(call: Call) -> Result<Answer, Refused> {
     let project = target(&call)?;
     let limits = call.engine().default_quota(call.who()).await?;
-    Ok(Answer::ok(&json!({"quota_set": set(&limits, Some(&hex(project.0)))})))
+    let types = call.engine().type_quotas(call.who(), None).await?;
+    let shown = set(&limits, &types, Some(&hex(project.0)));
+    Ok(Answer::ok(&json!({"quota_set": shown})))
 }
 
-/// The limits of a body.
-fn given(call: &Call, name: &str) -> Result<Vec<(&'static str, Option<u64>)>, Refused> {
+/// The limits of a body: those of everything, and those of single types, whose names the core knows.
+#[derive(Debug, Default)]
+struct Given {
+    all: Vec<(&'static str, Option<u64>)>,
+    of_types: Vec<(String, Option<u64>)>,
+}
+
+fn given(call: &Call, name: &str) -> Result<Given, Refused> {
     let object = body::object(call, name, true)?;
-    let mut given = Vec::new();
+    let mut given = Given::default();
     for (key, value) in &object {
         if matches!(key.as_str(), "skip_validation" | "id" | "tenant_id" | "force") {
             continue;
         }
+        let limit = body::whole(value)
+            .filter(|limit| *limit >= -1)
+            .ok_or_else(|| Refused::bad_request(format!("{} must be a whole number, -1 for no limit", short(key))))?;
+        let limit = u64::try_from(limit).ok();
         let known = rows(&Limits::default(), &Usage::default())
             .into_iter()
             .map(|(known, _, _)| known)
-            .find(|known| known == key)
-            .ok_or_else(|| {
-                Refused::bad_request(format!(
-                    "{name} has a resource that is not known: {}",
-                    super::snapshot::short(key)
-                ))
-            })?;
-        let limit = body::whole(value)
-            .filter(|limit| *limit >= -1)
-            .ok_or_else(|| Refused::bad_request(format!("{key} must be a whole number, -1 for no limit")))?;
-        given.push((known, u64::try_from(limit).ok()));
+            .find(|known| known == key);
+        match known {
+            Some(known) => given.all.push((known, limit)),
+            None => given.of_types.push((key.clone(), limit)),
+        }
     }
-    if given.is_empty() {
+    if given.all.is_empty() && given.of_types.is_empty() {
         return Err(Refused::bad_request(format!("{name} must have something to change")));
     }
     Ok(given)
@@ -112,12 +134,15 @@ fn given(call: &Call, name: &str) -> Result<Vec<(&'static str, Option<u64>)>, Re
 /// `PUT os-quota-sets/{project}`.
 pub(crate) async fn update(call: Call) -> Result<Answer, Refused> {
     let project = target(&call)?;
-    let limits = given(&call, "quota_set")?;
-    let view = call
-        .engine()
-        .set_quota(call.who(), call.origin(), project, limits)
+    let given = given(&call, "quota_set")?;
+    let (engine, who, origin) = (call.engine(), call.who(), call.origin());
+    // First what may be refused: names of types.
+    engine
+        .set_type_quota(who, origin, Some(project), given.of_types)
         .await?;
-    Ok(Answer::ok(&json!({"quota_set": set(&view.limits, None)})))
+    let view = engine.set_quota(who, origin, project, given.all).await?;
+    let types = engine.type_quotas(who, Some(project)).await?;
+    Ok(Answer::ok(&json!({"quota_set": set(&view.limits, &types, None)})))
 }
 
 /// `DELETE os-quota-sets/{project}`: the defaults hold again.
@@ -140,18 +165,21 @@ fn class(call: &Call) -> Result<(), Refused> {
 pub(crate) async fn get_class(call: Call) -> Result<Answer, Refused> {
     class(&call)?;
     let limits = call.engine().default_quota(call.who()).await?;
-    Ok(Answer::ok(&json!({"quota_class_set": set(&limits, Some("default"))})))
+    let types = call.engine().type_quotas(call.who(), None).await?;
+    let shown = set(&limits, &types, Some("default"));
+    Ok(Answer::ok(&json!({"quota_class_set": shown})))
 }
 
 /// `PUT os-quota-class-sets/default`.
 pub(crate) async fn update_class(call: Call) -> Result<Answer, Refused> {
     class(&call)?;
-    let limits = given(&call, "quota_class_set")?;
-    let limits = call
-        .engine()
-        .set_default_quota(call.who(), call.origin(), limits)
-        .await?;
-    Ok(Answer::ok(&json!({"quota_class_set": set(&limits, None)})))
+    let given = given(&call, "quota_class_set")?;
+    let (engine, who, origin) = (call.engine(), call.who(), call.origin());
+    engine.set_type_quota(who, origin, None, given.of_types).await?;
+    let limits = engine.set_default_quota(who, origin, given.all).await?;
+    let types = engine.type_quotas(who, None).await?;
+    let shown = set(&limits, &types, None);
+    Ok(Answer::ok(&json!({"quota_class_set": shown})))
 }
 
 /// `GET limits`: of the token's project, or of another for an administrator (3.39).

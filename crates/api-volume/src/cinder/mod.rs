@@ -14,6 +14,7 @@ mod services;
 mod show;
 mod snapshot;
 mod snapshot_action;
+mod transfers;
 mod types;
 mod versions;
 mod volume;
@@ -98,6 +99,19 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Cinder Read GET "/v3/{project}/messages" "messages/list" => messages::list),
     route!(Cinder Read GET "/v3/{project}/messages/{id}" "message/get" => messages::get),
     route!(Cinder Operate DELETE "/v3/{project}/messages/{id}" "message/remove" => messages::delete),
+
+    route!(Cinder Operate POST "/v3/{project}/os-volume-transfer" "transfers/add" => transfers::add),
+    route!(Cinder Read GET "/v3/{project}/os-volume-transfer" "transfers/list" => transfers::list),
+    route!(Cinder Read GET "/v3/{project}/os-volume-transfer/detail" "transfers/detail" => transfers::detail),
+    route!(Cinder Read GET "/v3/{project}/os-volume-transfer/{id}" "transfers/get" => transfers::get),
+    route!(Cinder Operate DELETE "/v3/{project}/os-volume-transfer/{id}" "transfers/remove" => transfers::delete),
+    route!(Cinder Operate POST "/v3/{project}/os-volume-transfer/{id}/accept" "transfers/accept" => transfers::accept),
+    route!(Cinder Operate POST "/v3/{project}/volume-transfers" "new-transfers/add" => transfers::add),
+    route!(Cinder Read GET "/v3/{project}/volume-transfers" "new-transfers/list" => transfers::list),
+    route!(Cinder Read GET "/v3/{project}/volume-transfers/detail" "new-transfers/detail" => transfers::detail),
+    route!(Cinder Read GET "/v3/{project}/volume-transfers/{id}" "new-transfers/get" => transfers::get),
+    route!(Cinder Operate DELETE "/v3/{project}/volume-transfers/{id}" "new-transfers/remove" => transfers::delete),
+    route!(Cinder Operate POST "/v3/{project}/volume-transfers/{id}/accept" "new-transfers/accept" => transfers::accept),
 
     route!(Cinder Read GET "/v3/{project}/backups" "backups/list" => backups::list),
     route!(Cinder Read GET "/v3/{project}/backups/detail" "backups/detail" => backups::list),

@@ -35,7 +35,7 @@ pub(crate) async fn act(call: Call) -> Result<Answer, Refused> {
             admin(&call)?;
             let object = inner(value, "os-reset_status")?;
             body::only(&object, "os-reset_status", &["status"])?;
-            reset(&call, status(&object)?, None).await
+            reset(&call, status(&object)?).await
         }
         "os-update_snapshot_status" => {
             let object = inner(value, "os-update_snapshot_status")?;
@@ -68,25 +68,16 @@ fn status(object: &Object) -> Result<VolumeSnapshotStatus, Refused> {
         .ok_or_else(|| Refused::bad_request("status is none that a snapshot can have"))
 }
 
-async fn reset(call: &Call, status: VolumeSnapshotStatus, progress: Option<u8>) -> Result<Answer, Refused> {
+async fn reset(call: &Call, status: VolumeSnapshotStatus) -> Result<Answer, Refused> {
     let command = ResetVolumeSnapshot {
         snapshot: snapshot::id(call)?,
         status,
-        progress,
+        progress: None,
     };
     call.engine()
         .reset_volume_snapshot(call.who(), call.origin(), command)
         .await?;
     Ok(Answer::empty(StatusCode::ACCEPTED))
-}
-
-/// From which status a back end may bring a snapshot to which.
-const fn may_follow(from: VolumeSnapshotStatus, to: VolumeSnapshotStatus) -> bool {
-    use VolumeSnapshotStatus::{Available, Creating, Deleting, Error, ErrorDeleting};
-    matches!(
-        (from, to),
-        (Creating, Creating | Available | Error) | (Deleting, Deleting | ErrorDeleting)
-    )
 }
 
 async fn update(call: &Call, object: &Object) -> Result<Answer, Refused> {
@@ -101,17 +92,13 @@ async fn update(call: &Call, object: &Object) -> Result<Answer, Refused> {
                 .ok_or_else(|| Refused::bad_request("progress is 0% to 100%"))?,
         ),
     };
-    let held = call
-        .engine()
-        .volume_snapshot(call.who(), snapshot::id(call)?)
-        .await?
-        .status;
-    if !may_follow(held, wanted) {
-        return Err(Refused::bad_request(format!(
-            "A snapshot that is {} does not become {}",
-            held.label(),
-            wanted.label()
-        )));
-    }
-    reset(call, wanted, progress).await
+    let command = ResetVolumeSnapshot {
+        snapshot: snapshot::id(call)?,
+        status: wanted,
+        progress,
+    };
+    call.engine()
+        .report_volume_snapshot(call.who(), call.origin(), command)
+        .await?;
+    Ok(Answer::empty(StatusCode::ACCEPTED))
 }

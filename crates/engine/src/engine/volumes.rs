@@ -12,7 +12,8 @@ use crate::{
     },
     fault::Fault,
     view::volume::{
-        Listed, MessageView, OfferView, Offered, QuotaView, VolumeQuery, VolumeSnapshotView, VolumeTypeView, VolumeView,
+        Listed, MessageView, OfferView, Offered, QuotaView, TypeQuotaView, VolumeQuery, VolumeSnapshotView,
+        VolumeTypeView, VolumeView,
     },
     volume,
 };
@@ -140,6 +141,28 @@ impl Engine {
         command: ResetVolumeSnapshot,
     ) -> Result<(), Fault> {
         volume::snapshot::update::reset(&self.inner, who, origin, command).await
+    }
+
+    /// Says what becomes of a snapshot that somebody else makes or removes: `creating` to `available` or `error`, `deleting` to
+    /// `error_deleting`.
+    pub async fn report_volume_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: ResetVolumeSnapshot,
+    ) -> Result<(), Fault> {
+        volume::snapshot::update::report(&self.inner, who, origin, command).await
+    }
+
+    /// Sets how much a project (`None`: each that has no limit of its own) may have of single types; absent ones stay.
+    pub async fn set_type_quota(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        project: Option<ProjectId>,
+        limits: Vec<(String, Option<u64>)>,
+    ) -> Result<(), Fault> {
+        volume::quota::of_type::set(&self.inner, who, origin, project, limits).await
     }
 
     /// Sets what a project may have; absent ones stay.
@@ -281,6 +304,11 @@ impl Engine {
     /// What a project may have, and has.
     pub async fn quota(&self, who: &Caller, project: ProjectId) -> Result<QuotaView, Fault> {
         volume::quota::get(&self.inner, who, project).await
+    }
+
+    /// How much a project may have of each type, and has; `None`: what holds for those that have no limit of their own.
+    pub async fn type_quotas(&self, who: &Caller, project: Option<ProjectId>) -> Result<Vec<TypeQuotaView>, Fault> {
+        volume::quota::of_type::all(&self.inner, who, project).await
     }
 
     /// What a project may have unless it is said otherwise.

@@ -168,6 +168,17 @@ pub struct QuotaView {
     pub usage: Usage,
 }
 
+/// How much of one type a project may have, and has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeQuotaView {
+    /// `volumes`, `snapshots` or `gigabytes`, then `_` and the type's name.
+    pub name: String,
+    /// What it may have; `None`: as much as it likes.
+    pub limit: Option<u64>,
+    /// What it has.
+    pub used: u64,
+}
+
 /// A type of volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeTypeView {

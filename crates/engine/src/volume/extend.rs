@@ -67,6 +67,7 @@ fn plan(
     }
     quota::expect_size(tx, row.disk.project, gib(command.size_bytes))?;
     quota::expect_room(tx, row.disk.project, more)?;
+    quota::of_type::expect_room(tx, row.disk.project, (row.of_type.0, &row.of_type.1), more)?;
     let job = extend::plan(engine, tx, actor, &row.disk, command.size_bytes, available_bytes);
     job.map_err(snapshot::create::refused)
 }

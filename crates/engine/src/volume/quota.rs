@@ -3,6 +3,8 @@
 //! A command that makes something asks [`expect_room`] in the transaction that writes it, so that no two slip through
 //! together. The other dialects are not limited, but what they make counts: use may exceed the limit.
 
+pub(crate) mod of_type;
+
 use crate::command::{Origin, volume::Limits};
 use crate::view::volume::{QuotaView, Usage};
 use crate::{access, engine::Inner, fault::Fault};

@@ -114,6 +114,7 @@ fn plan(
         gigabytes: gib(volume.disk.size_bytes),
     };
     quota::expect_room(tx, volume.disk.project, more)?;
+    quota::of_type::expect_room(tx, volume.disk.project, (volume.of_type.0, &volume.of_type.1), more)?;
     let id = VolumeSnapshotId::fresh();
     let CreateVolumeSnapshot {
         name,

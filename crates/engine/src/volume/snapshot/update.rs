@@ -11,7 +11,7 @@ use stillpoint_store::{
     Tx,
     volume_snapshot::{self, Texts},
 };
-use stillpoint_types::{Caller, FaultCode, Need, VolumeSnapshotId, now_micros};
+use stillpoint_types::{Caller, FaultCode, Need, VolumeSnapshotId, VolumeSnapshotStatus, now_micros};
 
 /// Checks what a client calls a snapshot.
 pub(crate) fn check(name: Option<&str>, description: Option<&str>, metadata: &Metadata) -> Result<(), Fault> {
@@ -125,6 +125,49 @@ pub(crate) async fn reset(
     let write = move |tx: &Tx| -> Result<(), Fault> {
         let (row, _) = find(tx, &who, command.snapshot, Need::Operate)?;
         crate::volume::expect_admin(&who, Some(row.project), "say what a snapshot's status is")?;
+        let (id, status) = (row.id, command.status);
+        Ok(volume_snapshot::set_status(
+            tx,
+            id,
+            status,
+            command.progress,
+            now_micros(),
+        )?)
+    };
+    engine.store.write(write).await
+}
+
+/// From which status the makers of a snapshot may bring it to which, if they are not ours.
+const fn may_follow(from: VolumeSnapshotStatus, to: VolumeSnapshotStatus) -> bool {
+    use VolumeSnapshotStatus::{Available, Creating, Deleting, Error, ErrorDeleting};
+    matches!(
+        (from, to),
+        (Creating, Creating | Available | Error) | (Deleting, Deleting | ErrorDeleting)
+    )
+}
+
+/// What a maker of snapshots outside says of one (Cinder's `os-update_snapshot_status`); our own makers are not spoken for.
+pub(crate) async fn report(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    _origin: &Origin,
+    command: ResetVolumeSnapshot,
+) -> Result<(), Fault> {
+    if let Some(progress) = command.progress {
+        limits::range("progress", progress.into(), 0, 100)?;
+    }
+    let who = who.clone();
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let (row, status) = find(tx, &who, command.snapshot, Need::Operate)?;
+        expect_unprotected(&row, "say what the snapshot's status is")?;
+        let is_ours = status != row.status || volume_snapshot::image_of(tx, &row)?.is_none();
+        if is_ours || !may_follow(status, command.status) {
+            let text = format!(
+                "Invalid snapshot: snapshot {} is {status} and does not become {} so.",
+                row.id, command.status
+            );
+            return Err(Fault::new(FaultCode::VolumeStatus, text));
+        }
         let (id, status) = (row.id, command.status);
         Ok(volume_snapshot::set_status(
             tx,
