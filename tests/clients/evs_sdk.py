@@ -7,13 +7,18 @@ Prints "ok ITEMS" per check; the first thing that does not hold ends it with a t
 """
 
 import contextlib
+import http.client
+import json
 import os
 import time
+import urllib.parse
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkcore.region.region import Region
+from huaweicloudsdkcore.sdk_request import SdkRequest
+from huaweicloudsdkcore.signer.signer import Signer
 from huaweicloudsdkevs import v2
 
 URL = os.environ["STILLPOINT_URL"]
@@ -61,15 +66,15 @@ def with_region():
     return client(credentials, region=Region(os.environ["EVS_REGION"], URL))
 
 
-class Token(BasicCredentials):
+def send_token(self, request):
     """Sends a token and no signature, as raw callers of the documents do."""
+    request.header_params["X-Auth-Token"] = os.environ["EVS_TOKEN"]
+    Signer.process_request_uri(request)
+    return request
 
-    def sign_request(self, request):
-        from huaweicloudsdkcore.signer.signer import Signer
 
-        request.header_params["X-Auth-Token"] = os.environ["EVS_TOKEN"]
-        Signer.process_request_uri(request)
-        return request
+# The client looks at the name of the class.
+TokenCredentials = type("BasicCredentials", (BasicCredentials,), {"sign_request": send_token})
 
 
 def wait_job(evs, job_id):
@@ -122,6 +127,55 @@ def check_login(evs):
         with_key(project="d0000000000000000000000000000002").list_snapshots(v2.ListSnapshotsRequest())
     with check("E40"):
         assert with_region().list_snapshots(v2.ListSnapshotsRequest()).count is not None
+
+
+def raw(path, query=(), change=None, body=None, at=None):
+    """Sends a request that the client's own signer has signed, after `change` has had its way with it."""
+    netloc = urllib.parse.urlsplit(URL).netloc
+    headers = {"Content-Type": "application/json;charset=UTF-8", "User-Agent": "signed", "X-Project-Id": PROJECT}
+    if at is not None:
+        headers["X-Sdk-Date"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+    request = SdkRequest(
+        method="POST" if body else "GET", schema="http", host=netloc, resource_path=path, query_params=list(query),
+        header_params=headers, body=body or "",
+    )
+    Signer(BasicCredentials(os.environ["EVS_AK"], os.environ["EVS_SK"], PROJECT)).sign(request)
+    content = request.body or b""
+    if change:
+        content = change(request.header_params, content) or content
+    link = http.client.HTTPConnection(netloc, timeout=SLOWEST)
+    link.request(request.method, request.uri, content or None, request.header_params)
+    answer = link.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def check_signature():
+    snapshots = f"/v2/{PROJECT}/cloudsnapshots"
+    status, body = raw(snapshots + "/detail", [("name", "a b~*"), ("limit", "10"), ("status", "available")])
+    assert status == 200 and body["count"] == 0, body
+
+    def agent(headers, content):
+        headers["User-Agent"] = "changed by a proxy"
+
+    def content(headers, content):
+        return content.replace(b"snap", b"snaq")
+
+    asked = json.dumps({"snapshot": {"volume_id": PROJECT, "name": "snap"}})
+    with check("E34 E36"):
+        for change, sent in [(agent, None), (content, asked)]:
+            status, body = raw(snapshots, change=change, body=sent)
+            assert status == 401 and body["error_code"] == "APIGW.0301" and body["request_id"], body
+        assert raw(snapshots, body=asked)[0] == 404, "the unchanged one gets in, to a volume that is not there"
+    with check("E35"):
+        for off in (-16 * 60, 16 * 60):
+            status, body = raw(snapshots, at=time.time() + off)
+            assert status == 401 and body["error_code"] == "APIGW.0301", body
+        assert raw(snapshots, at=time.time() - 14 * 60)[0] == 200
+    with check("E39"):
+        status, body = raw("/v3/projects", [("name", os.environ["EVS_REGION"])])
+        assert status == 200 and [one["id"] for one in body["projects"]] == [PROJECT], body
+        status, body = raw("/volume/v3/" + PROJECT + "/snapshots")
+        assert status == 200 and body == {"snapshots": []}, body
 
 
 def check_volumes(evs):
@@ -217,7 +271,7 @@ def check_odds(evs):
 
 
 def check_token(volume, snapshots):
-    evs = client(Token("no", "key", PROJECT))
+    evs = client(TokenCredentials("no", "key", PROJECT))
     with check("a token does what a key does"):
         found = evs.list_snapshots(v2.ListSnapshotsRequest(volume_id=volume))
         assert {one.id for one in found.snapshots} == set(snapshots), found
@@ -232,6 +286,7 @@ def check_token(volume, snapshots):
 
 def main():
     evs = with_key()
+    check_signature()
     check_login(evs)
     volume = check_volumes(evs)
     snapshots = check_snapshots(evs, volume)

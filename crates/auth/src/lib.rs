@@ -82,6 +82,7 @@ pub struct Auth {
     proofs: Arc<Proofs>,
     seal: Arc<Seal>,
     uses: Arc<Uses>,
+    repeats: Arc<signature::Repeats>,
     known: Arc<known::Known>,
 }
 
@@ -114,6 +115,7 @@ impl Auth {
             proofs: Arc::new(Proofs::new()?),
             seal: Arc::new(seal),
             uses: Arc::default(),
+            repeats: Arc::default(),
             known: Arc::default(),
         })
     }

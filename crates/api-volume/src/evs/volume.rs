@@ -8,7 +8,9 @@ use super::{
 use crate::{answer::Answer, call::Call, fault::Refused};
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::time::Duration;
 use stillpoint_engine::{
+    Fault,
     command::{
         Accepted,
         volume::{CreateVolume, DeleteVolume, ExtendVolume, TypeRef, UpdateVolume, VolumeSource},
@@ -33,6 +35,8 @@ const NOUN: Noun = Noun {
 
 /// Most volumes that one request makes.
 const COUNT_MAX: u64 = 100;
+/// How long a volume that goes again may take to be made.
+const TAKE_BACK_MAX: Duration = Duration::from_secs(10);
 /// Names of EVS's own types; where no type of that name was made they are the default one.
 pub(super) const ALIASES: &[&str] = &["SATA", "SAS", "SSD", "GPSSD", "ESSD"];
 
@@ -76,18 +80,7 @@ async fn made(call: &Call) -> Result<(JobId, Vec<DiskId>), Refused> {
         }
         match call.engine().create_volume(call.who(), call.origin(), command).await {
             Ok(accepted) => begun.push(accepted),
-            Err(fault) => {
-                // All or none: what was begun goes again.
-                let mut fault = fault;
-                for accepted in begun {
-                    if !undo(call, accepted.id).await {
-                        fault
-                            .text
-                            .push_str(&format!("; volume {} was made and stays", accepted.id));
-                    }
-                }
-                return Err(refused(fault));
-            }
+            Err(fault) => return Err(refused(take_back(call, begun, fault).await)),
         }
     }
     let mut job = None;
@@ -99,20 +92,30 @@ async fn made(call: &Call) -> Result<(JobId, Vec<DiskId>), Refused> {
     Ok((job, begun.iter().map(|accepted| accepted.id).collect()))
 }
 
-/// Removes a volume that was made in vain; `false` if it cannot be removed (yet).
-async fn undo(call: &Call, volume: DiskId) -> bool {
-    let command = DeleteVolume {
-        volume,
-        cascade: false,
-        force: false,
-    };
-    match call.engine().delete_volume(call.who(), call.origin(), command).await {
-        Ok(_) => true,
-        Err(fault) => {
-            tracing::warn!(%volume, fault = fault.log_chain(), "a volume that was made in vain stays");
-            false
+/// All or none: what was begun goes again. What cannot be removed is said with the fault, and stays visible.
+async fn take_back(call: &Call, begun: Vec<Accepted<DiskId>>, mut fault: Fault) -> Fault {
+    let engine = call.engine();
+    for Accepted { id, job } in begun {
+        // Whether it was made well or not: it can be removed once nothing works on it.
+        let is_made = match job {
+            Some(job) => engine.wait(job, TAKE_BACK_MAX).await,
+            None => Ok(()),
+        };
+        let command = DeleteVolume {
+            volume: id,
+            cascade: false,
+            force: false,
+        };
+        if let Err(why) = engine.delete_volume(call.who(), call.origin(), command).await {
+            // One whose making failed is gone already.
+            if is_made.is_ok() || why.code != FaultCode::NotFound {
+                fault
+                    .text
+                    .push_str(&format!("; volume {id} was made, and stays: {}", why.text));
+            }
         }
     }
+    fault
 }
 
 /// The job that a client waits for.
@@ -230,7 +233,7 @@ async fn of_type(call: &Call, name: &str) -> Result<Option<TypeRef>, Refused> {
 }
 
 /// What a refused making or growing is: most of what the body names are parameters here.
-fn refused(fault: stillpoint_engine::Fault) -> Refused {
+fn refused(fault: Fault) -> Refused {
     match fault.code {
         FaultCode::VolumeStatus => Refused::from(fault).evs("EVS.2043"),
         _ => fault.into(),

@@ -41,6 +41,7 @@ pub struct Claim {
     signature: [u8; MAC_BYTES],
     date: String,
     payload_hash: Option<Vec<u8>>,
+    is_change: bool,
     /// What was signed, up to the hash of the body.
     canonical_head: Vec<u8>,
 }
@@ -115,6 +116,7 @@ impl Claim {
             signature,
             date: date.to_owned(),
             payload_hash: head.header("x-sdk-content-sha256")?.map(<[u8]>::to_vec),
+            is_change: !matches!(head.method, "GET" | "HEAD"),
             canonical_head,
         })
     }
@@ -129,8 +131,13 @@ impl Claim {
         &self.date
     }
 
-    pub(super) fn signature(&self) -> &[u8] {
-        &self.signature
+    pub(super) fn signature(&self) -> [u8; MAC_BYTES] {
+        self.signature
+    }
+
+    /// Whether the request may change something.
+    pub(super) fn is_change(&self) -> bool {
+        self.is_change
     }
 
     pub(super) fn payload_hash(&self) -> Option<&[u8]> {

@@ -17,18 +17,20 @@
 //! * `%2F` in the path and `+` in the query: see [`canonical`].
 //!
 //! An unknown key and a wrong signature are one refusal, after the same work. The same request may come again: clients send
-//! their retries with the first signature, so within [`WINDOW`] a repetition is accepted.
+//! their retries with the first signature, so within [`WINDOW`] a repetition is accepted; of one that changes things the log tells.
 //!
 //! The algorithm is that of huaweicloudsdkcore 3.1.219 (`signer/signer.py`); both worked examples of the API's contract are tests.
 //! Must not: know HTTP types, read a clock of its own where a test must hold it still.
 
 mod canonical;
 mod claim;
+mod repeats;
 
 #[cfg(test)]
 mod tests;
 
 pub use claim::{Claim, Head};
+pub(crate) use repeats::Repeats;
 
 use crate::{Auth, AuthError, Scope, Scoped};
 use hmac::{Hmac, KeyInit, Mac};
@@ -36,7 +38,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use stillpoint_store::project;
-use stillpoint_types::{Caller, ProjectId};
+use stillpoint_types::{Caller, ProjectId, now_micros};
 
 /// The one algorithm that is served.
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
@@ -92,7 +94,15 @@ impl Auth {
         let secret = found.as_ref().map_or(&absent, |(_, secret)| secret);
         let is_right = claim.is_signed_by(secret.expose_secret().as_bytes(), &hash);
         match found {
-            Some((caller, _)) if is_right => Ok(caller),
+            Some((caller, _)) if is_right => {
+                if claim.is_change() && self.repeats.note(claim.signature(), now_micros()) {
+                    tracing::warn!(
+                        access = claim.access(),
+                        "a signed request came again: it was sent anew by its client, or by somebody who could read it"
+                    );
+                }
+                Ok(caller)
+            }
             _ => Err(SignatureError::Wrong),
         }
     }
@@ -133,7 +143,7 @@ impl Claim {
         let text = format!("{ALGORITHM}\n{}\n{}", self.date(), hex(&request));
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("HMAC takes keys of any length");
         mac.update(text.as_bytes());
-        mac.verify_slice(self.signature()).is_ok()
+        mac.verify_slice(&self.signature()).is_ok()
     }
 }
 

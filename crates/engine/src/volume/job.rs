@@ -15,7 +15,7 @@ use crate::{
     journal::{Actor, to_json},
     view::volume_job::{VolumeJobView, VolumeWork},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 use stillpoint_store::{
     Conn, Tx,
@@ -26,11 +26,19 @@ use stillpoint_types::{Caller, DiskId, JobId, JobState, Need, now_micros};
 /// Most jobs of one request: as many as volumes can be asked for at once, and what those need besides.
 const OF_REQUEST_MAX: u32 = 300;
 
-/// What the parameters of all jobs on volumes have in common.
-#[derive(Debug, Serialize, Deserialize)]
+/// The parameters of a note.
+#[derive(Debug, Serialize)]
 struct About {
-    #[serde(alias = "volume")]
     disk: DiskId,
+}
+
+/// The volume that a job is about: its parameters name it at their top, or in the image that becomes its active one.
+fn volume_of(params: &str) -> Option<DiskId> {
+    let params: serde_json::Value = serde_json::from_str(params).ok()?;
+    let named = ["/disk", "/volume", "/new/disk", "/switch/disk"];
+    named
+        .iter()
+        .find_map(|place| params.pointer(place)?.as_str()?.parse().ok())
 }
 
 /// What a kind of job does to its volume.
@@ -55,7 +63,7 @@ pub(crate) async fn of_request(engine: &Arc<Inner>, who: &Caller, id: JobId) -> 
     let rows = engine.store.read(read).await?;
     let show = |row: JobRow| VolumeJobView {
         work: work(&row.kind),
-        volume: serde_json::from_str::<About>(&row.params).ok().map(|about| about.disk),
+        volume: volume_of(&row.params),
         job: view(row),
     };
     Ok(rows.into_iter().map(show).collect())
