@@ -28,20 +28,22 @@ pub(crate) struct Cli {
 
 /// What follows the list of commands.
 const EXAMPLES: &str = "Examples:
-  stillpoint doctor                                   what this host can do, and what to install
-  stillpoint serve                                    a daemon on 127.0.0.1:8080 with its own data directory
-  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with a certificate of its own CA
-  stillpoint vm list                                  the VMs, as a table; --json for programs
+  stillpoint doctor                                   what this host can do, what to install
+  stillpoint serve                                    a daemon on 127.0.0.1:8080
+  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with its own CA
+  stillpoint vm list                                  the VMs; --json for programs
   stillpoint snapshot create db1 'before upgrade'     a snapshot of a VM that runs
   stillpoint snapshot restore db1 'before upgrade' --dry-run
                                                       what would be lost by going back
-  stillpoint explain db1                              why it is in its state, and what would help
+  stillpoint explain db1                              why it is in its state, what would help
   stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
   stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point
-  stillpoint completions bash >~/.local/share/bash-completion/completions/stillpoint
+  stillpoint completions bash >~/.stillpoint-completions
 
-Which server: --url, --user, --password-file, --ca-file; or STILLPOINT_URL, STILLPOINT_USER, STILLPOINT_PASSWORD,
-STILLPOINT_TOKEN, STILLPOINT_CA; or a profile of ~/.config/stillpoint/config.toml (--profile, STILLPOINT_PROFILE).";
+Which server:
+  options                                             --url, --user, --password-file, --ca-file
+  or variables                                        STILLPOINT_URL, _USER, _PASSWORD, _TOKEN, _CA
+  or a profile of ~/.config/stillpoint/config.toml    --profile NAME, STILLPOINT_PROFILE";
 
 fn help() -> String {
     format!("{EXAMPLES}\n\n{}", code::HELP)

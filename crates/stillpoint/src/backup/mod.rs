@@ -35,7 +35,7 @@ pub(crate) async fn execute(command: BackupCommand) -> Result<ExitCode, Failure>
         BackupCommand::Run(options) => Box::pin(run::run(&options)).await,
         BackupCommand::Restore(options) => Box::pin(restore::restore(&options)).await,
         BackupCommand::Verify(options) => blocking(move || verify::verify(&options)).await,
-        BackupCommand::List(options) => blocking(move || list::list(&options)).await,
+        BackupCommand::List(options) => Box::pin(list::list(options)).await,
     };
     done.map_err(Trouble::into_failure)
 }

@@ -36,7 +36,10 @@ pub(crate) enum BackupCommand {
 
 Exit code 0 when all is as it was written, 1 when not.")]
     Verify(VerifyOptions),
-    /// List the points in a directory.
+    /// List the points in a directory, or the backups that a server knows of a VM.
+    #[command(after_help = "Examples:
+  stillpoint backup list /backup/db1       the points that are there
+  stillpoint backup list --vm db1          the server's backups, those that go on included")]
     List(ListOptions),
 }
 
@@ -115,8 +118,14 @@ pub(crate) struct VerifyOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListOptions {
     /// Directory of the points.
-    pub(crate) dir: PathBuf,
-    /// Print one JSON object instead of a table.
+    #[arg(required_unless_present = "vm", conflicts_with = "vm")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Ask the server for the backups of this VM, by name or id.
+    #[arg(long, value_name = "VM")]
+    pub(crate) vm: Option<String>,
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
 }

@@ -37,7 +37,7 @@ fn only<T: Identified>(
                 hint.push_str(&format!("\n    {id}  {}", tell(item)));
             }
             Err(
-                Trouble::new(format!("{wanted:?} is not clear: {count} of {kind}s are named so"))
+                Trouble::new(format!("{wanted:?} is not clear: {count} {kind}s are named so"))
                     .hint(hint)
                     .code(code::NOT_FOUND),
             )

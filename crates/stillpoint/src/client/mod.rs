@@ -21,7 +21,7 @@ pub(crate) mod retry;
 mod server;
 mod session;
 pub(crate) mod shell;
-mod shown;
+pub(crate) mod shown;
 mod size;
 mod snapshot;
 pub(crate) mod table;

@@ -7,7 +7,7 @@
 //! A change that is being sent when Ctrl-C comes is sent to its end: the command ends after the answer. What the server
 //! began then goes on there and ends by itself.
 
-use super::{Common, Trouble, code, connect::connect, retry::Patience};
+use super::{Common, Trouble, code, connect::connect, progress::Waited, retry::Patience};
 use clap::Args;
 use std::{
     cell::RefCell,
@@ -16,7 +16,7 @@ use std::{
 };
 use stillpoint_sdk::{
     CallOptions, Connection, Error, ListOptions, RemoveOptions, Request, SystemService,
-    types::{Event, Job},
+    types::{Event, Job, Step},
 };
 use tokio::{sync::Mutex, time::sleep};
 
@@ -224,7 +224,7 @@ impl Session {
     pub(crate) async fn jobs_of(&self, correlation: &str) -> Result<Vec<Job>, Error> {
         let search = format!("correlation_id=\"{correlation}\"");
         let jobs = self.system().jobs_service();
-        jobs.list(ListOptions::new().search(&search)).await
+        jobs.list(ListOptions::new().search(&search).follow("steps")).await
     }
 
     pub(crate) async fn events_of(&self, correlation: &str) -> Result<Vec<Event>, Error> {
@@ -238,7 +238,7 @@ impl Session {
         if waiting.no_wait {
             return Ok(());
         }
-        let (begin, mut pause) = (Instant::now(), LOOK_MIN);
+        let (begin, mut pause, shown) = (Instant::now(), LOOK_MIN, Waited::new());
         loop {
             match self.jobs_of(&change.correlation).await {
                 Ok(jobs) => {
@@ -246,9 +246,10 @@ impl Session {
                     if let Some(failed) = jobs.iter().find(|job| is(job, "failed") || is(job, "aborted")) {
                         return Err(self.failed(change, failed).await);
                     }
-                    if !jobs.iter().any(|job| is(job, "started")) {
+                    let Some(job) = jobs.iter().find(|job| is(job, "started")) else {
                         return Ok(());
-                    }
+                    };
+                    shown.say(at_step(job));
                 }
                 Err(error) if error.is_transient() => tracing::debug!(%error, "looking again"),
                 Err(error) => return Err(error.into()),
@@ -272,6 +273,21 @@ impl Session {
         let why = why.unwrap_or_else(|| "the server does not say why".to_owned());
         let id = job.head.id.as_deref().unwrap_or_default();
         Trouble::new(format!("{}: {why}", change.failure)).hint(format!("its steps: stillpoint job show {id}"))
+    }
+}
+
+/// What a job does, and at which step it is.
+fn at_step(job: &Job) -> String {
+    let what = job.head.description.as_deref().unwrap_or_default();
+    let steps: Vec<_> = job.steps.iter().flatten().collect();
+    let is_over = |step: &&&Step| step.status.as_ref().is_some_and(|status| &**status == "finished");
+    let done = steps.iter().filter(is_over).count();
+    let now = steps.get(done).and_then(|step| step.head.description.as_deref());
+    let progress = steps.get(done).and_then(|step| step.progress);
+    let progress = progress.map_or_else(String::new, |percent| format!(" {percent} %"));
+    match now {
+        Some(now) => format!("{what}: {now} ({} of {}){progress}", done + 1, steps.len()),
+        None => what.to_owned(),
     }
 }
 
