@@ -386,7 +386,7 @@ fn what_cannot_be_done_is_said_with_what_to_do_and_nothing_is_left() {
     let vm = rig.make_vm_at_rest("db1");
     let points = rig.points();
     let points = points.to_str().unwrap();
-    let said = rig.fail(&["run", "nobody", "--to", points], 1);
+    let said = rig.fail(&["run", "nobody", "--to", points], 3);
     assert!(
         said.contains("there is no VM \"nobody\"") && said.contains("--user"),
         "{said}"
@@ -402,7 +402,7 @@ fn what_cannot_be_done_is_said_with_what_to_do_and_nothing_is_left() {
         self::said(&wrong)
     );
     let nowhere = ["run", "db1", "--to", points, "--url", "http://127.0.0.1:9"];
-    let said = rig.fail(&nowhere, 1);
+    let said = rig.fail(&nowhere, 6);
     assert!(said.contains("check that the server runs"), "{said}");
     rig.api.start(&vm.id).unwrap();
     let said = rig.fail(&["run", "db1", "--to", points, "--at-rest"], 1);
@@ -414,7 +414,7 @@ fn what_cannot_be_done_is_said_with_what_to_do_and_nothing_is_left() {
     assert!(said.contains("holds points of the VM db1"), "{said}");
     // The VM's name is taken: the disks that were made for it are removed again.
     let before = rig.daemon.image_files().unwrap();
-    let said = rig.fail(&["restore", points, "--as", "db1"], 1);
+    let said = rig.fail(&["restore", points, "--as", "db1"], 5);
     assert!(
         said.contains("choose another name") && said.contains("was removed again"),
         "{said}"

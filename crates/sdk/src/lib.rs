@@ -43,6 +43,8 @@ pub use image::{BodyReader, ExtentReader, Features, ImageClient};
 pub use options::{AddBackupOptions, CallOptions, GetOptions, ListOptions, RemoveOptions};
 pub use request::Request;
 pub use services::*;
+/// What all representations are.
+pub use stillpoint_wire::Wire;
 /// The representations: what is sent and what comes back.
 pub use stillpoint_wire::model as types;
 
@@ -52,4 +54,16 @@ pub fn by_id<T: types::Identified>(id: &str) -> T {
     let mut object = T::default();
     object.head_mut().id = Some(id.to_owned());
     object
+}
+
+/// The JSON form of a representation, as version 4 of the API has it: numbers and truth values are texts.
+///
+/// ```
+/// use stillpoint_sdk::{by_id, to_json, types::Disk};
+///
+/// assert_eq!(to_json(&by_id::<Disk>("123")), r#"{"id":"123"}"#);
+/// ```
+#[must_use]
+pub fn to_json<T: Wire>(object: &T) -> String {
+    stillpoint_wire::write(object, stillpoint_wire::Encoding::Json)
 }

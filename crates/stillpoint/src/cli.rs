@@ -1,6 +1,13 @@
 //! The command line.
 
-use crate::backup::BackupCommand;
+use crate::{
+    backup::BackupCommand,
+    client::{
+        CheckpointCommand, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, SnapshotCommand,
+        TransferCommand, VmCommand, code,
+        shell::{CompletionOptions, ManOptions},
+    },
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -10,16 +17,36 @@ use std::{net::SocketAddr, path::PathBuf};
     name = "stillpoint",
     version,
     about,
-    after_help = "Examples:
-  stillpoint doctor                                   what this host can do, and what to install
-  stillpoint serve                                    a daemon on 127.0.0.1:8080 with its own data directory
-  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with a certificate of its own CA
-  stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
-  stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point"
+    after_help = help(),
+    subcommand_required = true,
+    arg_required_else_help = true
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What follows the list of commands.
+const EXAMPLES: &str = "Examples:
+  stillpoint doctor                                   what this host can do, what to install
+  stillpoint serve                                    a daemon on 127.0.0.1:8080
+  stillpoint serve --listen 0.0.0.0:8443 --tls auto   for other hosts, with its own CA
+  stillpoint vm list                                  the VMs; --json for programs
+  stillpoint snapshot create db1 'before upgrade'     a snapshot of a VM that runs
+  stillpoint snapshot restore db1 'before upgrade' --dry-run
+                                                      what would be lost by going back
+  stillpoint explain db1                              why it is in its state, what would help
+  stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
+  stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point
+  stillpoint completions bash >~/.stillpoint-completions
+
+Which server:
+  options                                             --url, --user, --password-file, --ca-file
+  or variables                                        STILLPOINT_URL, _USER, _PASSWORD, _TOKEN, _CA
+  or a profile of ~/.config/stillpoint/config.toml    --profile NAME, STILLPOINT_PROFILE";
+
+fn help() -> String {
+    format!("{EXAMPLES}\n\n{}", code::HELP)
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,8 +63,78 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BackupCommand,
     },
+    /// VMs: list, make, start, stop, delete.
+    Vm {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: VmCommand,
+    },
+    /// Disks: list, make, attach, extend, delete.
+    Disk {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: DiskCommand,
+    },
+    /// Snapshots of a VM: take, restore, preview, delete.
+    Snapshot {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
+    /// Checkpoints of a VM: what backups are incremental from.
+    Checkpoint {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: CheckpointCommand,
+    },
+    /// Image transfers: the bytes of disks on their way.
+    Transfer {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: TransferCommand,
+    },
+    /// Jobs: what the server does.
+    Job {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: JobCommand,
+    },
+    /// Events: what happened.
+    Event {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: EventCommand,
+    },
+    /// Say why a VM, a disk, a snapshot or a job is in its state, and what would help.
+    #[command(after_help = "Examples:
+  stillpoint explain db1
+  stillpoint explain disk/data
+  stillpoint explain 'snapshot/db1/before upgrade'
+  stillpoint explain job/6f1c... --json")]
+    Explain {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: ExplainOptions,
+    },
     /// Look at this host: QEMU, KVM, userfaultfd, disk space, the data directory; each with its remedy.
     Doctor(DoctorOptions),
+    /// Print a script that completes commands in a shell.
+    #[command(after_help = "Examples:
+  source <(stillpoint completions bash)
+  stillpoint completions zsh >~/.zfunc/_stillpoint")]
+    Completions(CompletionOptions),
+    /// Write a man page for each command.
+    #[command(after_help = "Examples:
+  stillpoint man ~/.local/share/man/man1")]
+    Man(ManOptions),
 }
 
 /// Which accelerator guests run on.

@@ -30,6 +30,34 @@ impl VmService {
     pub fn shutdown(&self, options: CallOptions) -> Request<Action> {
         self.0.action("shutdown", &Action::default(), options.0)
     }
+
+    /// Lets the VM, which is down, go on from `action`'s `snapshot`, until that is committed or undone; `action` may say
+    /// `restore_memory` and `disks`.
+    ///
+    /// ```no_run
+    /// use stillpoint_sdk::{CallOptions, Connection, by_id, types::{Action, Snapshot}};
+    ///
+    /// # async fn example(connection: Connection) -> Result<(), stillpoint_sdk::Error> {
+    /// let vm = connection.system_service().vms_service().vm_service("123");
+    /// let snapshot = Some(Box::new(by_id::<Snapshot>("456")));
+    /// vm.preview_snapshot(&Action { snapshot, ..Action::default() }, CallOptions::new()).await?;
+    /// vm.undo_snapshot(CallOptions::new()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn preview_snapshot(&self, action: &Action, options: CallOptions) -> Request<Action> {
+        self.0.action("previewsnapshot", action, options.0)
+    }
+
+    /// Keeps what is previewed.
+    pub fn commit_snapshot(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("commitsnapshot", &Action::default(), options.0)
+    }
+
+    /// Ends a preview: the VM is where it was before.
+    pub fn undo_snapshot(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("undosnapshot", &Action::default(), options.0)
+    }
 }
 
 impl SnapshotService {

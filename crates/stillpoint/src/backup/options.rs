@@ -1,5 +1,6 @@
 //! The options of `stillpoint backup ...`.
 
+use crate::client::ServerOptions;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -35,34 +36,11 @@ pub(crate) enum BackupCommand {
 
 Exit code 0 when all is as it was written, 1 when not.")]
     Verify(VerifyOptions),
-    /// List the points in a directory.
+    /// List the points in a directory, or the backups that a server knows of a VM.
+    #[command(after_help = "Examples:
+  stillpoint backup list /backup/db1       the points that are there
+  stillpoint backup list --vm db1          the server's backups, those that go on included")]
     List(ListOptions),
-}
-
-/// Which server, and who asks.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Server")]
-pub(crate) struct ServerOptions {
-    /// The server's URL; without a path, its oVirt API is meant.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "STILLPOINT_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    pub(crate) url: String,
-    /// Who asks.
-    #[arg(long, value_name = "USER", env = "STILLPOINT_USER", default_value = "admin@internal")]
-    pub(crate) user: String,
-    /// File with the password in its first line; wins over the variable STILLPOINT_PASSWORD.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
-    /// A token instead of a password. Others on this host can read command lines: prefer the variable.
-    #[arg(long, value_name = "TOKEN", env = "STILLPOINT_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
-    /// File with the CA of the server's certificate (PEM). Default: the CAs of this system.
-    #[arg(long, value_name = "FILE", env = "STILLPOINT_CA")]
-    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -140,8 +118,14 @@ pub(crate) struct VerifyOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListOptions {
     /// Directory of the points.
-    pub(crate) dir: PathBuf,
-    /// Print one JSON object instead of a table.
+    #[arg(required_unless_present = "vm", conflicts_with = "vm")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Ask the server for the backups of this VM, by name or id.
+    #[arg(long, value_name = "VM")]
+    pub(crate) vm: Option<String>,
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
 }

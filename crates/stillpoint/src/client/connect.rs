@@ -1,39 +1,31 @@
 //! From the options to a connection, and from a name to what it names.
 
-use super::{Trouble, options::ServerOptions};
-use std::path::Path;
+use super::{
+    Trouble, code,
+    server::{Secret, ServerOptions},
+};
 use stillpoint_sdk::{Connection, Error, GetOptions, ListOptions, types::Vm};
 
-/// A connection as the options say.
+/// A connection as options, variables and profiles say.
 pub(crate) fn connect(options: &ServerOptions) -> Result<Connection, Trouble> {
-    let mut builder = Connection::builder(&options.url).user_agent(concat!("stillpoint/", env!("CARGO_PKG_VERSION")));
-    if let Some(token) = &options.token {
-        builder = builder.token(token);
-    } else {
-        builder = builder.user(&options.user, password(options.password_file.as_deref())?);
-    }
-    if let Some(path) = &options.ca_file {
+    let server = options.resolve()?;
+    let mut builder = Connection::builder(&server.url).user_agent(concat!("stillpoint/", env!("CARGO_PKG_VERSION")));
+    builder = match server.secret {
+        Secret::Token(token) => builder.token(token),
+        Secret::Password(password) => builder.user(&server.user, password),
+    };
+    if let Some(path) = &server.ca_file {
         builder = builder.ca_file(path);
     }
-    builder.build().map_err(|error| match error {
-        Error::Setup { .. } => {
-            Trouble::of("the connection cannot be made", error).hint("check --ca-file or STILLPOINT_CA")
-        }
-        error => Trouble::of("the connection cannot be made", error).hint("check --url or STILLPOINT_URL"),
+    builder.build().map_err(|error| {
+        let hint = match error {
+            Error::Setup { .. } => "check --ca-file or STILLPOINT_CA",
+            _ => "check --url or STILLPOINT_URL",
+        };
+        Trouble::of("the connection cannot be made", error)
+            .hint(hint)
+            .code(code::USAGE)
     })
-}
-
-fn password(file: Option<&Path>) -> Result<String, Trouble> {
-    let Some(path) = file else {
-        return std::env::var("STILLPOINT_PASSWORD").map_err(|error| {
-            Trouble::of("there is no password", error)
-                .hint("give --password-file FILE or set STILLPOINT_PASSWORD; the daemon's first one is in DATA_DIR/admin-password")
-        });
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Trouble::of(format!("reading the password file {} failed", path.display()), error))?;
-    // Editors end a file with a line end; it is not part of the password.
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The VM that a user means by its id or its name, with all that the server says about it.
@@ -51,7 +43,9 @@ pub(crate) async fn find_vm(connection: &Connection, wanted: &str) -> Result<Vm,
         id = first.ok_or_else(|| no_vm(wanted))?;
         if ids.next().is_some() {
             let text = format!("there are several VMs named {wanted:?}");
-            return Err(Trouble::new(text).hint("name the one you mean by its id"));
+            return Err(Trouble::new(text)
+                .hint("name the one you mean by its id: stillpoint vm list")
+                .code(code::NOT_FOUND));
         }
     }
     match vms.vm_service(&id).get(GetOptions::new().all_content(true)).await {
@@ -63,7 +57,9 @@ pub(crate) async fn find_vm(connection: &Connection, wanted: &str) -> Result<Vm,
 
 fn no_vm(wanted: &str) -> Trouble {
     let text = format!("there is no VM {wanted:?}, or this user may not see it");
-    Trouble::new(text).hint("check the name and --user")
+    Trouble::new(text)
+        .hint("check the name and --user: stillpoint vm list")
+        .code(code::NOT_FOUND)
 }
 
 /// The id of an object that came from the server.

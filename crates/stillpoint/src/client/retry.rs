@@ -15,25 +15,39 @@ const LOOK_MIN: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Counts failures in a row.
-#[derive(Debug, Default)]
-pub(crate) struct Patience(u32);
+#[derive(Debug)]
+pub(crate) struct Patience {
+    failures: u32,
+    max: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::of(FAILURES_MAX)
+    }
+}
 
 impl Patience {
+    /// Patience for so many failures in a row.
+    pub(crate) const fn of(max: u32) -> Self {
+        Self { failures: 0, max }
+    }
+
     /// It went on.
     pub(crate) fn renew(&mut self) {
-        self.0 = 0;
+        self.failures = 0;
     }
 
     /// Pauses before the next attempt, or gives the failure back when it makes no sense.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
         // A server that has just come back may not know its tickets yet.
-        let is_coming_back = self.0 > 0 && matches!(error.status(), Some(401 | 403 | 404));
-        if !(error.is_transient() || is_coming_back) || self.0 >= FAILURES_MAX {
+        let is_coming_back = self.failures > 0 && matches!(error.status(), Some(401 | 403 | 404));
+        if !(error.is_transient() || is_coming_back) || self.failures >= self.max {
             return Err(error);
         }
-        tracing::debug!(%error, failures = self.0, "trying again");
-        sleep((PAUSE_MIN * 2_u32.saturating_pow(self.0)).min(PAUSE_MAX)).await;
-        self.0 += 1;
+        tracing::debug!(%error, failures = self.failures, "trying again");
+        sleep((PAUSE_MIN * 2_u32.saturating_pow(self.failures)).min(PAUSE_MAX)).await;
+        self.failures += 1;
         Ok(())
     }
 }

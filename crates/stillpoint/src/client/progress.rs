@@ -12,6 +12,8 @@ use std::{
 
 /// Between two lines about one disk.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Between two turns of what shows that something is waited for.
+const TICK: Duration = Duration::from_millis(120);
 const TEMPLATE: &str = "{prefix} [{bar:28}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 
 /// Where progress goes.
@@ -101,6 +103,34 @@ impl Bar<'_> {
     /// Takes the bar away.
     pub(crate) fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// What is being waited for, on a terminal; it goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waited(ProgressBar);
+
+impl Waited {
+    pub(crate) fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+
+    pub(crate) fn say(&self, text: String) {
+        self.0.set_message(text);
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

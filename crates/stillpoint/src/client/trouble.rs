@@ -1,12 +1,9 @@
-//! Why a command failed: what went wrong, its causes, and what to do next.
+//! Why a command failed: what went wrong, its causes, what to do next, and the exit code.
 
-use super::qcow2::Qcow2Error;
+use super::code;
 use crate::Failure;
 use std::{error::Error as StdError, fmt};
 use stillpoint_sdk::Error;
-
-/// The exit code of a command that a signal ended, as shells know it.
-const INTERRUPTED: u8 = 130;
 
 /// A failure with its causes and a remedy.
 #[derive(Debug)]
@@ -23,7 +20,7 @@ impl Trouble {
             text: text.into(),
             source: None,
             hint: None,
-            code: 1,
+            code: code::FAILED,
         }
     }
 
@@ -36,7 +33,7 @@ impl Trouble {
 
     pub(crate) fn interrupted() -> Self {
         Self {
-            code: INTERRUPTED,
+            code: code::INTERRUPTED,
             ..Self::new("interrupted")
         }
     }
@@ -45,6 +42,19 @@ impl Trouble {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
+    }
+
+    /// What to do next, instead of what was said before.
+    pub(crate) fn replace_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// How the program ends because of it, see [`code`].
+    pub(crate) fn code(self, code: u8) -> Self {
+        Self { code, ..self }
     }
 
     /// The same, as a part of something larger.
@@ -97,18 +107,6 @@ impl StdError for Trouble {
     }
 }
 
-impl From<Qcow2Error> for Trouble {
-    fn from(error: Qcow2Error) -> Self {
-        let full = matches!(&error, Qcow2Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
-        let trouble = Self::of("a file of the point cannot be used", error);
-        if full {
-            trouble.hint("make room in that directory, and run again")
-        } else {
-            trouble
-        }
-    }
-}
-
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         let hint = match &error {
@@ -124,7 +122,15 @@ impl From<Error> for Trouble {
             }
             _ => None,
         };
-        let trouble = Self::of("the server did not do it", error);
+        let code = match error.status() {
+            Some(401 | 403) => code::NOT_ALLOWED,
+            Some(404) => code::NOT_FOUND,
+            Some(409) => code::IN_THE_WAY,
+            Some(_) => code::FAILED,
+            None if error.is_transient() => code::UNREACHED,
+            None => code::FAILED,
+        };
+        let trouble = Self::of("the server did not do it", error).code(code);
         match hint {
             Some(hint) => trouble.hint(hint),
             None => trouble,

@@ -1,0 +1,125 @@
+//! The commands of a client: one grammar for all nouns, against any server of the oVirt API.
+//!
+//! * `vm`, `snapshot`, `disk`, `job`, `event`, `checkpoint`, `transfer`: one noun, one file. `explain`: why a thing is in
+//!   its state. `shell`: completions and man pages.
+//! * `session`: reading (tried again when the connection breaks), changing (never sent twice unseen), waiting for the job.
+//! * `plan`: what a command is about to do and what is lost by it; shown before anything destructive, and by `--dry-run`.
+//! * `shown`: a result, as a table for people or as JSON. `find`: from names to ids.
+//! * `server`, `connect`, `trouble`, `retry`, `table`, `progress`: shared with `stillpoint backup`.
+
+mod checkpoint;
+pub(crate) mod code;
+pub(crate) mod connect;
+mod disk;
+mod event;
+mod explain;
+mod find;
+mod job;
+mod plan;
+pub(crate) mod progress;
+pub(crate) mod retry;
+mod server;
+mod session;
+pub(crate) mod shell;
+pub(crate) mod shown;
+mod size;
+mod snapshot;
+pub(crate) mod table;
+mod transfer;
+mod tree;
+mod trouble;
+mod vm;
+
+pub(crate) use checkpoint::CheckpointCommand;
+pub(crate) use disk::DiskCommand;
+pub(crate) use event::EventCommand;
+pub(crate) use explain::ExplainOptions;
+pub(crate) use job::JobCommand;
+pub(crate) use server::ServerOptions;
+pub(crate) use snapshot::SnapshotCommand;
+pub(crate) use transfer::TransferCommand;
+pub(crate) use trouble::Trouble;
+pub(crate) use vm::VmCommand;
+
+use crate::Failure;
+use clap::Args;
+use session::Session;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+/// What every command of a client can be given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Print JSON instead of a table: the API's own documents (version 4), a list as an array.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+/// A command with its noun.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Vm(VmCommand),
+    Disk(DiskCommand),
+    Snapshot(SnapshotCommand),
+    Checkpoint(CheckpointCommand),
+    Transfer(TransferCommand),
+    Job(JobCommand),
+    Event(EventCommand),
+    Explain(ExplainOptions),
+}
+
+/// Runs one of the commands.
+pub(crate) async fn execute(common: &Common, asked: Asked) -> Result<ExitCode, Failure> {
+    let session = Session::open(common).map_err(Trouble::into_failure)?;
+    let done = tokio::select! {
+        done = Box::pin(run(&session, asked)) => done,
+        () = interrupted() => Err(session.interrupt().await),
+    };
+    session.close().await;
+    done.map_err(Trouble::into_failure)
+}
+
+async fn run(session: &Session, asked: Asked) -> Result<ExitCode, Trouble> {
+    match asked {
+        Asked::Vm(command) => vm::run(session, command).await,
+        Asked::Disk(command) => disk::run(session, command).await,
+        Asked::Snapshot(command) => snapshot::run(session, command).await,
+        Asked::Checkpoint(command) => checkpoint::run(session, command).await,
+        Asked::Transfer(command) => transfer::run(session, command).await,
+        Asked::Job(command) => job::run(session, command).await,
+        Asked::Event(command) => event::run(session, command).await,
+        Asked::Explain(options) => explain::run(session, &options).await,
+    }
+}
+
+/// Prints what a command was asked for, on standard output. Who reads it may have read enough, as `head` has: that is no
+/// failure.
+pub(crate) fn print(text: &str) -> Result<(), Trouble> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Trouble::of("it was done, but the result could not be printed", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the user or the system asks this program to end.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        // Then the signal ends the program at once, as if nothing had been registered.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+    }
+}

@@ -1,0 +1,136 @@
+//! A result: a table for people, JSON for programs; and showing it again whenever it changes.
+
+use super::{Session, Trouble, print, table::Table};
+use clap::Args;
+use serde_json::Value;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+use stillpoint_sdk::Wire;
+
+/// Clears a terminal and goes to its first cell.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// What a command found.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+/// Showing a list again and again.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Watch {
+    /// Show it again whenever it has changed, until Ctrl-C; looked at every SECONDS (2).
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+impl Shown {
+    pub(crate) fn new(text: impl Into<String>, json: Value) -> Self {
+        Self {
+            text: text.into(),
+            json,
+        }
+    }
+
+    /// A list: a row for each item.
+    pub(crate) fn list<T: Wire>(items: &[T], head: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<Self, Trouble> {
+        let mut table = Table::new(head);
+        for item in items {
+            table.row(row(item));
+        }
+        let json = items.iter().map(json).collect::<Result<_, _>>()?;
+        Ok(Self::new(table.text(), Value::Array(json)))
+    }
+
+    /// One object: its facts, one a line. Facts without a value are left out.
+    pub(crate) fn object<T: Wire>(object: &T, facts: &[(&str, Option<String>)]) -> Result<Self, Trouble> {
+        Ok(Self::new(lines(facts), json(object)?))
+    }
+
+    pub(crate) fn and_text(mut self, text: &str) -> Self {
+        self.text.push('\n');
+        self.text.push_str(text);
+        self
+    }
+
+    pub(crate) fn print(&self, session: &Session) -> Result<ExitCode, Trouble> {
+        print(&self.said(session))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn said(&self, session: &Session) -> String {
+        if session.json {
+            self.json.to_string()
+        } else {
+            self.text.clone()
+        }
+    }
+}
+
+/// Facts, one a line, their values below each other.
+pub(crate) fn lines(facts: &[(&str, Option<String>)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = facts.iter().filter_map(|(name, value)| {
+        let value = value.as_deref().filter(|value| !value.is_empty())?;
+        Some(format!("{name:<width$}  {value}"))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// An object in the API's JSON form.
+pub(crate) fn json<T: Wire>(object: &T) -> Result<Value, Trouble> {
+    serde_json::from_str(&stillpoint_sdk::to_json(object))
+        .map_err(|error| Trouble::of("the answer cannot be written as JSON", error))
+}
+
+impl Watch {
+    /// Shows what `look` finds, once or as long as it is watched.
+    pub(crate) async fn show(
+        &self,
+        session: &Session,
+        look: impl AsyncFn() -> Result<Shown, Trouble>,
+    ) -> Result<ExitCode, Trouble> {
+        let mut shown = look().await?;
+        let Some(seconds) = self.watch else {
+            return shown.print(session);
+        };
+        let is_terminal = std::io::stdout().is_terminal() && !session.json;
+        let show = |shown: &Shown| {
+            let clear = if is_terminal { CLEAR } else { "" };
+            print(&format!("{clear}{}", shown.said(session)))
+        };
+        show(&shown)?;
+        loop {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let now = look().await?;
+            if now != shown {
+                show(&now)?;
+                shown = now;
+            }
+        }
+    }
+}
+
+/// A moment as people read it, UTC.
+pub(crate) fn moment(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros)
+        .map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+        .unwrap_or_else(|_| "-".to_owned())
+}
+
+/// A text, or a dash for none.
+pub(crate) fn or_dash(text: Option<&str>) -> String {
+    text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
+}
+
+/// Says something beside the result, on standard error.
+pub(crate) fn note(text: &str) {
+    if let Err(error) = writeln!(std::io::stderr().lock(), "{text}") {
+        tracing::debug!(%error, "standard error cannot be written to");
+    }
+}
