@@ -279,3 +279,153 @@ fn a_copy_is_whole_and_leaves_nothing_behind_wherever_the_daemon_dies() -> Resul
     ensure!(files(&daemon)? == 4);
     api.wait_status(&format!("disks/{disk}"), "status", "ok", LONG)
 }
+
+/// Whether a disk shows that byte at the second MiB, whatever its file stands on.
+fn shows(daemon: &Daemon, api: &Api, disk: &str, pattern: u8) -> Result<()> {
+    let path = file(daemon, api, disk)?;
+    let command = format!("read -P {pattern} 1M 1M");
+    let said = tool("qemu-io", &["-r", "-U", "-c", &command, text(&path)?])?;
+    ensure!(!said.contains("failed"), "{}: {said}", path.display());
+    Ok(())
+}
+
+/// A VM whose disk was something else when its snapshot was taken.
+fn with_a_past(daemon: &Daemon, api: &Api, name: &str) -> Result<(String, String, String)> {
+    let vm = api.create_vm(&VmSpec::new(name).memory_mib(64).without_guest())?;
+    let disk = api.create_disk(&format!("{name}_0"), SIZE)?;
+    api.attach(&vm, &disk, "virtio", true)?;
+    write(daemon, api, &disk, 0x11, 1)?;
+    let snapshot = api.snapshot(&vm, "past", false, None)?;
+    write(daemon, api, &disk, 0x22, 1)?;
+    Ok((vm, disk, snapshot))
+}
+
+/// Asks for a disk as it was at a snapshot.
+fn expose(api: &Api, vm: &str, disk: &str, snapshot: &str) -> Result<Answer> {
+    let body = format!(
+        "<disk_attachment><interface>virtio</interface><disk id=\"{disk}\"><snapshot id=\"{snapshot}\"/></disk>\
+         </disk_attachment>"
+    );
+    api.post(&format!("vms/{vm}/diskattachments"), &body)
+}
+
+fn gone(api: &Api, path: &str) -> Result<()> {
+    eventually(LONG, &format!("{path} to be gone"), || {
+        Ok((api.get(path)?.status == 404).then_some(()))
+    })
+}
+
+#[test]
+fn a_snapshot_of_a_disk_is_read_at_another_vm_and_goes_when_it_is_detached() {
+    let scene = Scene::start().unwrap();
+    let (daemon, api) = (&scene.daemon, &scene.alice);
+    let (source, disk, snapshot) = with_a_past(daemon, api, "source").unwrap();
+    let proxy = api
+        .create_vm(&VmSpec::new("proxy").memory_mib(64).without_guest())
+        .unwrap();
+    api.start(&source).unwrap();
+    let by_name = format!("vms/{proxy}/diskattachments/{disk}");
+    let mut checks = Checks::default();
+    checks.item("C136", || {
+        let shown = only_id(&expose(api, &proxy, &disk, &snapshot)?.expect(&[201])?)?;
+        ensure!(shown != disk);
+        shows(daemon, api, &shown, 0x11)?;
+        ensure!(get(api, &by_name)?.id()? == shown, "the disk's own id leads there, too");
+        refusal(
+            &expose(api, &proxy, &disk, &snapshot)?,
+            409,
+            &["has a snapshot", &shown],
+        )?;
+        // The appliance runs, writes, and the snapshot is removed: what either has is its own.
+        api.start(&proxy)?;
+        api.stop(&proxy)?;
+        write(daemon, api, &shown, 0x33, 2)?;
+        api.delete_snapshot(&source, &snapshot)?;
+        shows(daemon, api, &shown, 0x11)?;
+        shows(daemon, api, &disk, 0x22)?;
+        api.delete(&by_name)?.expect(&[200])?;
+        gone(api, &format!("disks/{shown}"))?;
+        get(api, &format!("disks/{disk}"))?;
+        eventually(LONG, "one image to be left", || Ok((files(daemon)? == 1).then_some(())))?;
+        shows(daemon, api, &disk, 0x22)
+    });
+    checks.item("C136", || {
+        // Given to a running appliance, which has no guest that could let go of it: stopping it does.
+        let snapshot = api.snapshot(&source, "again", false, None)?;
+        api.start(&proxy)?;
+        let answer = expose(api, &proxy, &disk, &snapshot)?.expect(&[201, 202])?;
+        let shown = only_id(&answer)?;
+        eventually(LONG, "the disk to be plugged", || {
+            Ok((api.get(&by_name)?.status == 200).then_some(()))
+        })?;
+        api.wait_status(&format!("disks/{shown}"), "status", "ok", LONG)?;
+        api.delete(&by_name)?.expect(&[200])?;
+        api.stop(&proxy)?;
+        gone(api, &by_name)?;
+        gone(api, &format!("disks/{shown}"))?;
+        // It goes with its VM, although disks that are only detached stay.
+        let shown = only_id(&expose(api, &proxy, &disk, &snapshot)?.expect(&[201])?)?;
+        api.delete(&format!("vms/{proxy}?detach_only=true"))?.expect(&[200])?;
+        gone(api, &format!("disks/{shown}"))?;
+        get(api, &format!("disks/{disk}")).map(drop)
+    });
+    checks.item("C136", || {
+        let other = api.create_vm(&VmSpec::new("other").memory_mib(64).without_guest())?;
+        let list = get(api, &format!("vms/{source}/snapshots"))?;
+        let of_kind = |kind: &str| {
+            let found = list
+                .children
+                .iter()
+                .find(|item| item.text_at("snapshot_type") == Some(kind));
+            Ok::<_, anyhow::Error>(found.context("no such snapshot")?.id()?.to_owned())
+        };
+        let (regular, active) = (of_kind("regular")?, of_kind("active")?);
+        refusal(&expose(api, &other, &disk, &active)?, 409, &["is active"])?;
+        let nothing = "00000000-0000-4000-8000-000000000001";
+        refusal(&expose(api, &other, &disk, nothing)?, 400, &[nothing])?;
+        refusal(&expose(api, &other, nothing, &regular)?, 400, &[nothing])?;
+        let loose = api.create_disk("loose", SIZE)?;
+        refusal(&expose(api, &other, &loose, &regular)?, 400, &["holds no disk"])?;
+        api.stop(&source)?;
+        refusal(&expose(api, &source, &disk, &regular)?, 409, &["share an image"])?;
+        // Another project's things are not there; who may only read does nothing.
+        let strange = scene
+            .mallory
+            .create_vm(&VmSpec::new("strange").memory_mib(64).without_guest())?;
+        refusal(
+            &expose(&scene.mallory, &strange, &disk, &regular)?,
+            400,
+            &["does not exist"],
+        )?;
+        refusal(&expose(&scene.bob, &other, &disk, &regular)?, 403, &[])?;
+        ensure!(get(api, &format!("vms/{other}/diskattachments"))?.children.is_empty());
+        ensure!(
+            get(api, "disks")?.children.len() == 2,
+            "nothing is left of what was refused"
+        );
+        Ok(())
+    });
+    checks.finish();
+    daemon.scan_log(&[]).unwrap();
+}
+
+#[test]
+fn a_snapshot_is_attached_wherever_the_daemon_dies() -> Result<()> {
+    let mut daemon = Daemon::start()?;
+    let mut api = daemon.api("admin")?;
+    let (_, disk, snapshot) = with_a_past(&daemon, &api, "dying")?;
+    let proxy = api.create_vm(&VmSpec::new("proxy").memory_mib(64).without_guest())?;
+    let path = format!("vms/{proxy}/diskattachments/{disk}");
+    for moment in ["started", "effect", "done"] {
+        api = crash(&mut daemon, &format!("disk_expose:create:{moment}"), |api| {
+            drop(expose(api, &proxy, &disk, &snapshot));
+        })?;
+        let shown = get(&api, &path)?.id()?.to_owned();
+        api.wait_status(&format!("disks/{shown}"), "status", "ok", LONG)?;
+        shows(&daemon, &api, &shown, 0x11)?;
+        ensure!(files(&daemon)? == 3, "{moment}");
+        api.delete(&path)?.expect(&[200])?;
+        eventually(LONG, "its file to go", || Ok((files(&daemon)? == 2).then_some(())))?;
+    }
+    Ok(())
+}

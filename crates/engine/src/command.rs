@@ -17,6 +17,7 @@
 //! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
 //! | `Attach`, `Detach` | `disk/plug.rs` | VM, the disk | up |
+//! | `ExposeSnapshot` | `disk/expose.rs` | the VM, the new disk | up, down |
 //! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
@@ -348,6 +349,19 @@ pub struct Attach {
     pub vm: VmId,
     /// The disk.
     pub disk: DiskId,
+    /// How.
+    pub fields: AttachFields,
+}
+
+/// Attaches a disk as it was at a snapshot to a VM, for reading: as a disk of its own, which goes when it is detached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExposeSnapshot {
+    /// The VM that gets it.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// The snapshot of another VM, which holds the disk.
+    pub snapshot: SnapshotId,
     /// How.
     pub fields: AttachFields,
 }

@@ -48,6 +48,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (disk::create::KIND, 1) => disk::create::load(row),
         (disk::copy::KIND, 1) => disk::copy::load(row),
         (disk::sparsify::KIND, 1) => disk::sparsify::load(row),
+        (disk::expose::KIND, 1) => disk::expose::load(row),
         (disk::extend::KIND, 1) => disk::extend::load(row),
         (disk::plug::KIND_PLUG | disk::plug::KIND_UNPLUG, 1) => disk::plug::load(row),
         (transfer::KIND, 1) => transfer::load(row),

@@ -53,6 +53,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "clients",
         sql: include_str!("../migrations/sqlite/0007_clients.sql"),
     },
+    Migration {
+        version: 11,
+        name: "exposed",
+        sql: include_str!("../migrations/sqlite/0011_exposed.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

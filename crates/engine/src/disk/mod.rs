@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod expose;
 pub(crate) mod extend;
 pub(crate) mod place;
 pub(crate) mod plug;

@@ -7,9 +7,9 @@ use crate::{
     command::{
         Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, CloneVm, ControlTransfer, CopyDisk,
         CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk,
-        DeleteSnapshot, DeleteVm, Detach, EndJob, EndPreview, EndStep, FinalizeBackup, FreezeVm, MoveDisk, Origin,
-        PreviewSnapshot, RebootVm, ReduceDisk, RemoveNic, RestoreSnapshot, ShutdownVm, SparsifyDisk, StartVm, StopVm,
-        UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
+        DeleteSnapshot, DeleteVm, Detach, EndJob, EndPreview, EndStep, ExposeSnapshot, FinalizeBackup, FreezeVm,
+        MoveDisk, Origin, PreviewSnapshot, RebootVm, ReduceDisk, RemoveNic, RestoreSnapshot, ShutdownVm, SparsifyDisk,
+        StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
@@ -184,6 +184,17 @@ impl Engine {
     /// Attaches a disk to a VM.
     pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::attach(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Attaches a disk as it was at a snapshot; the id of the disk that shows it.
+    pub async fn expose_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: ExposeSnapshot,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::expose::submit(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 
