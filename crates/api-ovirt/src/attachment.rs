@@ -9,7 +9,7 @@ use crate::{
 };
 use std::time::Duration;
 use stillpoint_engine::{
-    command::{Accepted, Attach, AttachFields, Detach, UpdateAttachment},
+    command::{Accepted, Attach, AttachFields, Detach, ExposeSnapshot, UpdateAttachment},
     config::AttachmentConfig,
     view::AttachmentView,
 };
@@ -106,22 +106,44 @@ async fn put(call: &Call, vm: VmId, disk: &model::Disk, fields: AttachFields) ->
         command.attach = Some((vm, fields));
         return Ok(call.engine().create_disk(&call.who, call.origin(), command).await?);
     };
-    if disk.snapshot.is_some() {
-        return Err(Refused::unsupported(
-            "Attaching a snapshot of a disk is not supported by this version",
-        ));
+    let id = body_id(id, "disk")?;
+    if let Some(of) = disk.snapshot.as_deref() {
+        return expose(call, vm, id, of, fields).await;
     }
-    let command = Attach {
-        vm,
-        disk: body_id(id, "disk")?,
-        fields,
-    };
+    let command = Attach { vm, disk: id, fields };
     let accepted = call.engine().attach(&call.who, call.origin(), command).await?;
     // A guest that runs has its disk in no time; what fails shall be told at once.
     Ok(match accepted.job {
         Some(job) if call.await_job(job, PLUG_WAIT).await? => Accepted { job: None, ..accepted },
         _ => accepted,
     })
+}
+
+/// Attaches a disk as it was at a snapshot.
+async fn expose(
+    call: &Call,
+    vm: VmId,
+    disk: DiskId,
+    of: &model::Snapshot,
+    fields: AttachFields,
+) -> Result<Accepted<DiskId>, Refused> {
+    let id = of.head().id.as_deref();
+    let id = id.ok_or_else(|| Refused::incomplete("Snapshot", &["id"], "add"))?;
+    let command = ExposeSnapshot {
+        vm,
+        disk,
+        snapshot: body_id(id, "snapshot")?,
+        fields,
+    };
+    let accepted = call.engine().expose_snapshot(&call.who, call.origin(), command).await?;
+    if let Some(job) = accepted.job
+        && call.await_job(job, PLUG_WAIT).await?
+        // A VM that runs is given the disk by a job that follows.
+        && call.engine().attachment(&call.who, vm, accepted.id).await.is_ok()
+    {
+        return Ok(Accepted { job: None, ..accepted });
+    }
+    Ok(accepted)
 }
 
 /// Whether a disk that is named by id is one to attach: clients send the whole disk that they mean. One that is not there,

@@ -254,16 +254,29 @@ impl Call {
 
     /// The answer to an action, once its job has ended or `limit` is over: 200 complete, or 202 in progress.
     pub(crate) async fn acted(&self, job: Option<JobId>, limit: Duration) -> Result<Answer, Refused> {
+        self.acted_on(job, limit, |_nothing| {}).await
+    }
+
+    /// The same with what came of it.
+    pub(crate) async fn acted_on(
+        &self,
+        job: Option<JobId>,
+        limit: Duration,
+        amend: impl FnOnce(&mut model::Action) + Send,
+    ) -> Result<Answer, Refused> {
         let ended = match job {
             Some(job) => self.await_job(job, limit).await?,
             None => true,
         };
         let job = job.and_then(|job| self.job_reference(job));
-        Ok(if ended {
-            self.ok(&action("complete", job))
+        let (status, shown) = if ended {
+            (StatusCode::OK, "complete")
         } else {
-            Answer::document(StatusCode::ACCEPTED, &action("in_progress", job), self.form())
-        })
+            (StatusCode::ACCEPTED, "in_progress")
+        };
+        let mut answer = action(shown, job);
+        amend(&mut answer);
+        Ok(Answer::document(status, &answer, self.form()))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     answer::Answer,
     call::{Call, body_id},
-    disk_snapshot, domain,
+    disk_action, disk_snapshot, domain,
     fault::Refused,
     follow::{Follow, Known, known},
     house,
@@ -210,7 +210,7 @@ pub(crate) fn size_bytes(body: &model::Disk) -> Option<u64> {
 }
 
 /// Name and alias are the same thing; clients send either.
-fn name(body: &model::Disk) -> Option<String> {
+pub(crate) fn name(body: &model::Disk) -> Option<String> {
     body.alias.clone().or_else(|| body.head.name.clone())
 }
 
@@ -284,6 +284,9 @@ pub(crate) fn represent(base: &str, view: &DiskView) -> model::Disk {
     head.add_link("disksnapshots");
     for path in EMPTY {
         head.add_link(path);
+    }
+    for action in disk_action::ACTIONS {
+        head.add_action(action);
     }
     model::Disk {
         actual_size: Some(view.actual_bytes),

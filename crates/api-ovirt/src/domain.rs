@@ -191,6 +191,11 @@ pub(crate) fn named(body: &model::Disk) -> Result<DomainRef, Refused> {
     let Some(domain) = first.or(body.storage_domain.as_deref()) else {
         return Ok(DomainRef::Default);
     };
+    reference_of(domain)
+}
+
+/// A storage domain that a body names, by id or by name.
+pub(crate) fn reference_of(domain: &model::StorageDomain) -> Result<DomainRef, Refused> {
     match (&domain.head.id, &domain.head.name) {
         (Some(id), _) => Ok(DomainRef::Id(body_id(id, "storage_domain")?)),
         (None, Some(name)) => Ok(DomainRef::Name(name.clone())),

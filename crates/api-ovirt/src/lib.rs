@@ -22,6 +22,7 @@ mod cold;
 mod correlation;
 mod dialect;
 mod disk;
+mod disk_action;
 mod disk_snapshot;
 mod domain;
 mod event;

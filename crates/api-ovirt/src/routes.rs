@@ -1,8 +1,8 @@
 //! The whole surface of this dialect on one page.
 
 use crate::{
-    attachment, backup, checkpoint, disk, disk_snapshot, domain, event, external, house, image_transfer, job, nic, pki,
-    preview, root,
+    attachment, backup, checkpoint, disk, disk_action, disk_snapshot, domain, event, external, house, image_transfer,
+    job, nic, pki, preview, root,
     route::{Access, Handler, Place, Route, Shape},
     snapshot, sso, user, vm, vm_action,
 };
@@ -125,6 +125,10 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Read GET "/disks/{disk}" "disk/get" => disk::get),
     api!(Operate PUT "/disks/{disk}" "disk/update" => disk::update),
     api!(Operate DELETE "/disks/{disk}" "disk/remove" => disk::remove),
+    api!(Operate POST "/disks/{disk}/copy" "disk/copy" => disk_action::copy, Action),
+    api!(Operate POST "/disks/{disk}/move" "disk/move" => disk_action::relocate, Action),
+    api!(Operate POST "/disks/{disk}/reduce" "disk/reduce" => disk_action::reduce, Action),
+    api!(Operate POST "/disks/{disk}/sparsify" "disk/sparsify" => disk_action::sparsify, Action),
     api!(Read GET "/disks/{disk}/creation_status/{job}" "disk/creation_status" => job::creation),
     api!(Read GET "/disks/{disk}/permissions" "disk/permissions" => disk::nothing),
     api!(Read GET "/disks/{disk}/statistics" "disk/statistics" => disk::nothing),
@@ -145,6 +149,10 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(AnyUser GET "/storagedomains/{domain}/disks" "storage_domain_disks/list" => domain::disks),
     api!(AnyUser POST "/storagedomains/{domain}/disks" "storage_domain_disks/add" => domain::add_disk),
     api!(Read GET "/storagedomains/{domain}/disks/{disk}" "storage_domain_disk/get" => domain::disk),
+    api!(Operate POST "/storagedomains/{domain}/disks/{disk}/copy" "storage_domain_disk/copy" => disk_action::copy_in_domain, Action),
+    api!(Operate POST "/storagedomains/{domain}/disks/{disk}/move" "storage_domain_disk/move" => disk_action::relocate_in_domain, Action),
+    api!(Operate POST "/storagedomains/{domain}/disks/{disk}/reduce" "storage_domain_disk/reduce" => disk_action::reduce_in_domain, Action),
+    api!(Operate POST "/storagedomains/{domain}/disks/{disk}/sparsify" "storage_domain_disk/sparsify" => disk_action::sparsify_in_domain, Action),
     api!(AnyUser GET "/storagedomains/{domain}/disksnapshots" "domain_disk_snapshots/list" => disk_snapshot::list_of_domain),
     api!(Read GET "/storagedomains/{domain}/disksnapshots/{image}" "domain_disk_snapshot/get" => disk_snapshot::get_of_domain),
     api!(AnyUser GET "/storagedomains/{domain}/permissions" "storage_domain/permissions" => domain::nothing),

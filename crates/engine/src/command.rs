@@ -11,9 +11,13 @@
 //! | `FreezeVm`, `RebootVm` | `vm/freeze.rs` | none held over time | up |
 //! | `CreateDisk` | `disk/create.rs` | the disk, the VM that it is attached to | - |
 //! | `AdoptDisk` | `disk/adopt.rs` | none held over time | - |
+//! | `CopyDisk` | `disk/copy.rs` | the new disk; the copied one, with other readers | down, if the disk's active image is meant |
+//! | `SparsifyDisk` | `disk/sparsify.rs` | the disk, its VM | down |
+//! | `ReduceDisk`, `MoveDisk` | `disk/place.rs` | none | down |
 //! | `DeleteDisk` | `disk/delete.rs` | none held over time | attached to no VM, in no snapshot |
 //! | `Attach`, `UpdateAttachment`, `Detach` | `disk/attach.rs` | none held over time | down |
 //! | `Attach`, `Detach` | `disk/plug.rs` | VM, the disk | up |
+//! | `ExposeSnapshot` | `disk/expose.rs` | the VM, the new disk | up, down |
 //! | `CreateSnapshot` | `snapshot/create/` | VM, snapshot, its disks | up, paused, down |
 //! | `DeleteSnapshot` | `snapshot/delete.rs` | VM, snapshot, its disks | up, paused, down |
 //! | `CreateTransfer` | `transfer/create.rs` | the disk, until the transfer ends | down, if the disk's active image is meant |
@@ -294,6 +298,43 @@ pub struct UpdateDisk {
     pub fields: DiskFields,
 }
 
+/// Makes a disk with what another one holds, all in one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyDisk {
+    /// The disk that is copied.
+    pub disk: DiskId,
+    /// One of its images: an oVirt disk snapshot. Absent: what it holds now.
+    pub image: Option<ImageId>,
+    /// Alias of the new disk; absent: that of the copied one.
+    pub alias: Option<String>,
+    /// Where it shall lie.
+    pub domain: DomainRef,
+}
+
+/// Writes a disk's image anew without what reads as zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SparsifyDisk {
+    /// The disk.
+    pub disk: DiskId,
+}
+
+/// Gives back what a storage domain of volumes has allocated beyond the end of an image. In one of files there is no such
+/// thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReduceDisk {
+    /// The disk.
+    pub disk: DiskId,
+}
+
+/// Moves a disk to another storage domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveDisk {
+    /// The disk.
+    pub disk: DiskId,
+    /// Where it shall lie.
+    pub domain: DomainRef,
+}
+
 /// Removes a disk that no VM has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteDisk {
@@ -308,6 +349,19 @@ pub struct Attach {
     pub vm: VmId,
     /// The disk.
     pub disk: DiskId,
+    /// How.
+    pub fields: AttachFields,
+}
+
+/// Attaches a disk as it was at a snapshot to a VM, for reading: as a disk of its own, which goes when it is detached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExposeSnapshot {
+    /// The VM that gets it.
+    pub vm: VmId,
+    /// The disk.
+    pub disk: DiskId,
+    /// The snapshot of another VM, which holds the disk.
+    pub snapshot: SnapshotId,
     /// How.
     pub fields: AttachFields,
 }

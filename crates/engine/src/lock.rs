@@ -11,6 +11,9 @@
 //! | start | no | no | no | no | no | no |
 //! | create or adopt a disk | - | - | - | - | - | no (the disk) |
 //! | extend a disk | no | no | no | no | no | no |
+//! | copy a disk or one of its images | no | no | no | no | - | no |
+//! | attach a snapshot of a disk to a VM | no | no | no | no | no | no |
+//! | sparsify a disk | no | no | no | no | - (VM is down) | no |
 //! | plug a disk | no | no | no | - (VM is up) | no | no |
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | make a volume of another one | no | no | no | no | - | no (both disks) |

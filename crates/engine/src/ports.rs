@@ -224,6 +224,21 @@ pub trait Images: Send + Sync + 'static {
     /// Finds its own earlier work; another file in the way is [`DriverErrorKind::AlreadyExists`].
     async fn create_base(&self, image: &ImageRef, size_bytes: u64, allocation: Allocation) -> Driven<()>;
 
+    /// Makes `target` a base image that shows what the chain `source` shows (base first): all layers in one file, without
+    /// what reads as zeros where `allocation` is sparse. Once it returns, file and directory are durable.
+    ///
+    /// A file of that size under the target's own name is its own earlier work, for the name appears only when all is
+    /// there; so the id must be one that nobody else could name. What a try left that was cut off is begun anew.
+    /// `progress` is called with percents. The source is read without locks: the caller keeps it from being written to.
+    async fn copy(
+        &self,
+        source: &[ImageRef],
+        target: &ImageRef,
+        size_bytes: u64,
+        allocation: Allocation,
+        progress: Progress<'_>,
+    ) -> Driven<()>;
+
     /// Makes a qcow2 overlay whose header names `base` by its file name (same directory). Once it returns, file and
     /// directory are durable. An overlay that is there already is kept if it is empty and names the same base.
     ///
@@ -241,7 +256,7 @@ pub trait Images: Send + Sync + 'static {
     /// Whatever else bears its name is somebody's and is left as it is: other content, another base, no regular file.
     async fn withdraw_overlay(&self, overlay: &ImageRef, base: &ImageRef, size_bytes: u64) -> Driven<()>;
 
-    /// Takes back what an interrupted [`Self::create_base`] left. A file under the image's own name is left as it is:
+    /// Takes back what an interrupted [`Self::create_base`] or [`Self::copy`] left. A file under the image's own name is left as it is:
     /// one that was made whole is not withdrawn but used.
     async fn withdraw_base(&self, image: &ImageRef) -> Driven<()>;
 

@@ -14,6 +14,7 @@
 //!
 //! Must not touch: SQL, HTTP, running machines.
 
+mod copy;
 pub(crate) mod directory;
 mod draft;
 pub(crate) mod fail;
@@ -33,7 +34,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use stillpoint_engine::ports::{
-    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Space,
+    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Progress,
+    Space,
 };
 use stillpoint_types::ImageFormat;
 
@@ -70,6 +72,17 @@ async fn blocking<T: Send + 'static>(op: &'static str, work: impl FnOnce() -> Dr
 impl Images for LocalImages {
     async fn create_base(&self, image: &ImageRef, size_bytes: u64, allocation: Allocation) -> Driven<()> {
         make::base(self, image.clone(), size_bytes, allocation).await
+    }
+
+    async fn copy(
+        &self,
+        source: &[ImageRef],
+        target: &ImageRef,
+        size_bytes: u64,
+        allocation: Allocation,
+        progress: Progress<'_>,
+    ) -> Driven<()> {
+        copy::copy(self, source, target.clone(), (size_bytes, allocation), progress).await
     }
 
     async fn create_overlay(

@@ -35,6 +35,7 @@ pub mod backup;
 pub mod checkpoint;
 pub mod disk;
 pub mod event;
+pub mod exposed;
 pub mod freeze;
 pub mod image;
 pub mod job;

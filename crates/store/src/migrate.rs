@@ -68,6 +68,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volume",
         sql: include_str!("../migrations/sqlite/0010_volume.sql"),
     },
+    Migration {
+        version: 11,
+        name: "exposed",
+        sql: include_str!("../migrations/sqlite/0011_exposed.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -321,9 +321,9 @@ fn expect_changes(stage: &Stage, route: &Route, make: Maker) -> Result<()> {
     Ok(())
 }
 
-fn expect_asked(stage: &Stage, route: &Route) -> Result<()> {
+fn expect_stuck(stage: &Stage, route: &Route, make: Maker, word: &str) -> Result<()> {
     let scene = &stage.scene;
-    let (given, body) = running_vm(scene)?;
+    let (given, body) = make(scene, &stage.zebra)?;
     let path = stage.path(route, &given)?;
     expect_strangers_out(stage, route, &path, body)?;
     let refused = ask(&scene.bob, route, &path, body)?.expect(&[403])?;
@@ -331,7 +331,7 @@ fn expect_asked(stage: &Stage, route: &Route) -> Result<()> {
     expect_absent(stage, route, &path, body).context("a member of another project")?;
     for api in [&scene.alice, &scene.admin] {
         let told = ask(api, route, &path, body)?.expect(&[409])?.text();
-        ensure!(told.contains("agent"), "{told}");
+        ensure!(told.contains(word), "{told}");
     }
     Ok(())
 }
@@ -542,7 +542,7 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
         Public(_) => Access::Public,
         Shared | Filtered(_) | Own | Create(_) | CreateOf(_) => Access::AnyUser,
         Thing => Access::Read,
-        Change(_) | Ended(_) | Agentless => Access::Operate,
+        Change(_) | Ended(_) | Stuck(..) => Access::Operate,
     };
     ensure!(
         route.access == access,
@@ -556,7 +556,7 @@ fn check(stage: &Stage, route: &Route) -> Result<()> {
         Own => expect_own(stage, route),
         Thing => expect_thing(stage, route),
         Change(make) => expect_changes(stage, route, make),
-        Agentless => expect_asked(stage, route),
+        Stuck(make, word) => expect_stuck(stage, route, make, word),
         Create(body) => expect_made_at_home(stage, route, body),
         CreateOf(body) => expect_made_of(stage, route, body),
         Ended(status) => expect_ended(stage, route, status),
@@ -578,8 +578,11 @@ fn body_v3(stage: &Stage, route: &Route) -> String {
         ("POST", "vm_disks/add") => format!("<disk id=\"{}\"/>", stage.zebra.loose_disk),
         ("POST", "disks/add" | "storage_domain_disks/add") => NEW_DISK.into(),
         ("PUT", _) => "<disk><description>x</description></disk>".into(),
-        // Some actions need to be told a snapshot; the others do not mind.
-        ("POST", _) => format!("<action><snapshot id=\"{}\"/></action>", stage.zebra.snapshot),
+        // Some actions need to be told a snapshot, or a storage domain; the others do not mind.
+        ("POST", _) => format!(
+            "<action><snapshot id=\"{}\"/><storage_domain><name>data</name></storage_domain></action>",
+            stage.zebra.snapshot
+        ),
         _ => String::new(),
     }
 }

@@ -23,19 +23,21 @@ pub(crate) enum Rule {
     Thing,
     /// Changes a thing of a project, which is made anew for the purpose.
     Change(Maker),
-    /// Does something to an image transfer that is over; a member is told this.
+    /// Does something to an image transfer that is over, or nothing at all; a member is told this.
     Ended(u16),
-    /// Asks the agent of a running guest, which has none: 409 for who may.
-    Agentless,
+    /// Would do something to a thing that cannot have it done: 409 with this word for who may.
+    Stuck(Maker, &'static str),
     /// Makes a thing of something that the body names: one that is not seen is answered as one that is not there.
     CreateOf(fn(disk: &str) -> String),
     /// Makes a thing in the caller's own project.
     Create(&'static str),
 }
-pub(crate) use Rule::{Agentless, Change, Create, CreateOf, Ended, Filtered, Own, Public, Shared, Thing};
+pub(crate) use Rule::{Change, Create, CreateOf, Ended, Filtered, Own, Public, Shared, Stuck, Thing};
 
 pub(crate) const NEW_DISK: &str = "<disk><provisioned_size>1048576</provisioned_size><format>cow</format></disk>";
 pub(crate) const ACTION: &str = "<action><async>true</async></action>";
+
+pub(crate) const TO_DATA: &str = "<action><storage_domain><name>data</name></storage_domain></action>";
 
 pub(crate) fn fresh() -> String {
     format!("zebra-{}", Uuid::new_v4())
@@ -156,7 +158,7 @@ pub(crate) fn rule(method: &str, name: &str) -> Option<Rule> {
         ("DELETE", "vm/remove") => Change(|scene, _| new_vm(scene, "")),
         ("POST", "vm/start") => Change(|scene, _| new_vm(scene, ACTION)),
         // Their guests have no agent: a member's freeze is let in, and fails.
-        ("POST", "vm/freeze_filesystems" | "vm/thaw_filesystems") => Agentless,
+        ("POST", "vm/freeze_filesystems" | "vm/thaw_filesystems") => Stuck(|scene, _| running_vm(scene), "agent"),
         ("POST", "vm/stop" | "vm/shutdown" | "vm/reboot") => Change(|scene, _| running_vm(scene)),
         ("POST", "vm/preview_snapshot") => Change(|scene, _| vm_to_preview(scene)),
         ("POST", "vm/commit_snapshot" | "vm/undo_snapshot") => Change(|scene, _| previewing_vm(scene)),
@@ -187,6 +189,14 @@ pub(crate) fn rule(method: &str, name: &str) -> Option<Rule> {
             Change(|scene, _| loose_disk(scene, "<disk><description>changed</description></disk>"))
         }
         ("DELETE", "disk/remove") => Change(|scene, _| loose_disk(scene, "")),
+
+        ("POST", "disk/copy" | "storage_domain_disk/copy") => Change(|scene, _| loose_disk(scene, TO_DATA)),
+        ("POST", "disk/sparsify" | "storage_domain_disk/sparsify") => Change(|scene, _| loose_disk(scene, "<action/>")),
+        // There is no other domain to move to, and nothing to give back of a file.
+        ("POST", "disk/move" | "storage_domain_disk/move") => {
+            Stuck(|scene, _| loose_disk(scene, TO_DATA), "must be different")
+        }
+        ("POST", "disk/reduce" | "storage_domain_disk/reduce") => Ended(200),
 
         ("GET", name) if shows_a_thing(name) => Thing,
         ("GET", name) if is_shared(name) => Shared,

@@ -1,7 +1,7 @@
 //! Attaches disks to a VM, and detaches them. Of a VM that is down it is rows only; a running one is given and deprived of
 //! disks by jobs ([`super::plug`]).
 
-use super::plug;
+use super::{expose, plug};
 use crate::{
     access,
     command::{Accepted, Attach, AttachFields, Detach, Origin},
@@ -192,10 +192,11 @@ pub(crate) async fn detach(
     origin: &Origin,
     command: Detach,
 ) -> Result<Accepted<DiskId>, Fault> {
-    let (who, actor, id) = (who.clone(), Actor::of(who, origin), command.disk);
+    let (who, actor, named) = (who.clone(), Actor::of(who, origin), command.disk);
     let write = move |tx: &Tx| -> Result<Option<JobId>, Fault> {
         let found = access::vm(tx, &who, command.vm, Need::Operate)?;
         lock::expect_free(tx, Entity::Vm(command.vm), &found.row.name)?;
+        let id = expose::named_at(tx, command.vm, named)?;
         let is_live = found.row.status == VmStatus::Up;
         if !is_live {
             expect_down(&found, "detaching a disk")?;
@@ -204,17 +205,18 @@ pub(crate) async fn detach(
         let row = access::disk(tx, &who, id, Need::Operate)?;
         lock::expect_free(tx, Entity::Disk(id), &row.alias)?;
         crate::backup::expect_none_of_disk(tx, id, "detach Virtual Disk")?;
+        let delete = command.delete || expose::goes_when_detached(tx, id)?;
         if is_live {
-            if command.delete {
+            if delete {
                 super::delete::expect_in_no_snapshot(tx, &row)?;
             }
-            let job = plug::plan_unplug(tx, &actor, &found, &row, &attached, command.delete)?;
+            let job = plug::plan_unplug(tx, &actor, &found, &row, &attached, delete)?;
             return Ok(Some(job));
         }
         vm::delete_attachment(tx, command.vm, id)?;
         stillpoint_store::checkpoint::forget_disk(tx, id)?;
         vm::touch(tx, command.vm)?;
-        if command.delete {
+        if delete {
             super::delete::forget(tx, &actor, &row)?;
         }
         let (project, name) = (found.row.project, &found.row.name);
@@ -234,5 +236,5 @@ pub(crate) async fn detach(
         Some(job) => journal::executor::drive(engine, job, false),
         None => engine.tidy.notify_one(),
     }
-    Ok(Accepted { id, job })
+    Ok(Accepted { id: named, job })
 }

@@ -229,7 +229,7 @@ pub(crate) fn begin(engine: &Inner, tx: &Tx, actor: &Actor, image: &ImageRow, ro
 }
 
 /// Attaches the new disk at once, or returns how a VM that runs shall get it.
-fn attach_new(
+pub(super) fn attach_new(
     tx: &Tx,
     found: &access::Vm,
     row: &DiskRow,
@@ -263,12 +263,18 @@ pub(crate) fn insert(tx: &Tx, image: &ImageRow, row: &DiskRow) -> Result<(), Fau
 }
 
 /// The disk is made: the VM that runs gets it, or, if it went down meanwhile, has it from the next start on.
-fn plug_made(tx: &Tx, job: &JobRow, params: &Params, id: VmId, fields: &AttachFields) -> Result<(), Fault> {
+pub(super) fn plug_made(
+    tx: &Tx,
+    job: &JobRow,
+    (disk, alias): (DiskId, &str),
+    id: VmId,
+    fields: &AttachFields,
+) -> Result<(), Fault> {
     // The locks go with this job; the next one takes its own in the same transaction.
     stillpoint_store::job::unlock(tx, job.id)?;
     let gone = || Fault::internal("the VM or its disk is gone");
     let vm = vm::get(tx, id)?.ok_or_else(gone)?;
-    let row = disk::get(tx, params.disk)?.ok_or_else(gone)?;
+    let row = disk::get(tx, disk)?.ok_or_else(gone)?;
     let (actor, name) = (Actor::of_job(job), vm.name.clone());
     let config = from_json(&vm.config)?;
     let found = access::Vm { row: vm, config };
@@ -280,11 +286,11 @@ fn plug_made(tx: &Tx, job: &JobRow, params: &Params, id: VmId, fields: &AttachFi
         }
     });
     let Err(fault) = attached else { return Ok(()) };
-    let text = format!("Failed to plug disk {} to VM {name}: {}", params.alias, fault.text);
+    let text = format!("Failed to plug disk {alias} to VM {name}: {}", fault.text);
     Event::new(What::DiskPlugFailed, text)
         .by(&actor)
         .vm(job.project, id, &name)
-        .disk(job.project, params.disk, &params.alias)
+        .disk(job.project, disk, alias)
         .write(tx)
 }
 
@@ -328,7 +334,7 @@ impl Saga for Create {
             .disk(job.project, params.disk, &params.alias)
             .write(tx)?;
         match params.vm.zip(params.plug.as_ref()) {
-            Some((vm, fields)) => plug_made(tx, job, params, vm, fields),
+            Some((vm, fields)) => plug_made(tx, job, (params.disk, &params.alias), vm, fields),
             None => Ok(()),
         }
     }

@@ -55,6 +55,7 @@ pub(crate) async fn attachment(
     let (inner, who, actor, id) = (Arc::clone(engine), who.clone(), Actor::of(who, origin), command.disk);
     let write = move |tx: &Tx| -> Result<_, Fault> {
         let found = access::vm(tx, &who, command.vm, Need::Operate)?;
+        let id = super::expose::named_at(tx, command.vm, id)?;
         let row = find(tx, &found, id)?;
         if differs(&row, &command.fields) {
             put(tx, &who, &actor, command.vm, row, &command.fields)?;

@@ -221,8 +221,12 @@ pub(crate) async fn attachment(
     disk: DiskId,
 ) -> Result<AttachmentView, Fault> {
     let all = attachments(engine, who, id).await?;
+    let meant = engine
+        .store
+        .read(move |conn| super::expose::named_at(conn, id, disk))
+        .await?;
     all.into_iter()
-        .find(|a| a.disk.id == disk)
+        .find(|a| a.disk.id == meant)
         .ok_or_else(|| Fault::not_found("disk attachment", disk))
 }
 

@@ -5,10 +5,11 @@
 use super::Engine;
 use crate::{
     command::{
-        Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, CloneVm, ControlTransfer, CreateBackup,
-        CreateDisk, CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk, DeleteSnapshot, DeleteVm,
-        Detach, EndJob, EndPreview, EndStep, FinalizeBackup, FreezeVm, Origin, PreviewSnapshot, RebootVm, RemoveNic,
-        RestoreSnapshot, ShutdownVm, StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
+        Accepted, AddEvent, AddJob, AddNic, AddStep, AdoptDisk, Attach, CloneVm, ControlTransfer, CopyDisk,
+        CreateBackup, CreateDisk, CreateSnapshot, CreateTransfer, CreateVm, DeleteCheckpoint, DeleteDisk,
+        DeleteSnapshot, DeleteVm, Detach, EndJob, EndPreview, EndStep, ExposeSnapshot, FinalizeBackup, FreezeVm,
+        MoveDisk, Origin, PreviewSnapshot, RebootVm, ReduceDisk, RemoveNic, RestoreSnapshot, ShutdownVm, SparsifyDisk,
+        StartVm, StopVm, UpdateAttachment, UpdateDisk, UpdateNic, UpdateVm,
     },
     fault::Fault,
     snapshot, vm,
@@ -142,6 +143,33 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
+    /// Copies a disk, or one of its images, into a new disk; that one's id.
+    pub async fn copy_disk(&self, who: &Caller, origin: &Origin, command: CopyDisk) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::copy::submit(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Gives back the space of what a disk holds of zeros.
+    pub async fn sparsify_disk(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: SparsifyDisk,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::sparsify::submit(&self.inner, who, origin, command);
+        self.inner.patiently(begin).await
+    }
+
+    /// Gives back what is allocated beyond the end of a disk's image: in a domain of files, nothing ever is.
+    pub async fn reduce_disk(&self, who: &Caller, command: ReduceDisk) -> Result<(), Fault> {
+        crate::disk::place::reduce(&self.inner, who, command).await
+    }
+
+    /// Moves a disk to another storage domain: there is none but its own.
+    pub async fn move_disk(&self, who: &Caller, command: MoveDisk) -> Result<(), Fault> {
+        crate::disk::place::relocate(&self.inner, who, command).await
+    }
+
     /// Removes a disk that no VM and no snapshot has.
     pub async fn delete_disk(
         &self,
@@ -156,6 +184,17 @@ impl Engine {
     /// Attaches a disk to a VM.
     pub async fn attach(&self, who: &Caller, origin: &Origin, command: Attach) -> Result<Accepted<DiskId>, Fault> {
         let begin = || crate::disk::attach::attach(&self.inner, who, origin, command.clone());
+        self.inner.patiently(begin).await
+    }
+
+    /// Attaches a disk as it was at a snapshot; the id of the disk that shows it.
+    pub async fn expose_snapshot(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: ExposeSnapshot,
+    ) -> Result<Accepted<DiskId>, Fault> {
+        let begin = || crate::disk::expose::submit(&self.inner, who, origin, command.clone());
         self.inner.patiently(begin).await
     }
 

@@ -17,15 +17,17 @@ use stillpoint_store::{
     disk::DiskRow,
     image::{self, ImageRow, ImageState},
     transfer::{self, TransferRow},
-    vm,
 };
 use stillpoint_types::{
     BackupId, BackupMode, BackupPhase, Caller, DiskId, FaultCode, ImageFormat, ImageId, Need, TicketId,
-    TransferDirection, TransferId, TransferPhase, VmStatus, now_micros,
+    TransferDirection, TransferId, TransferPhase, now_micros,
 };
 
 /// Idle time that a client gets who names none, seconds (oVirt's default).
 const INACTIVITY_S: u64 = 60;
+
+/// As refusals say it.
+const DOING: &str = "transfer Virtual Disk";
 
 /// What is moved, looked up.
 struct Found {
@@ -66,7 +68,7 @@ fn plan(
 ) -> Result<TransferId, Fault> {
     let found = find(engine, tx, who, command)?;
     let Found { disk, image, chain, .. } = &found;
-    expect_whole(tx, disk, image)?;
+    crate::disk::expect_whole(tx, disk, image, DOING)?;
     let upload = command.direction == TransferDirection::Upload;
     let locks = match command.of {
         // The backup has pinned what it reads; the disk goes on meanwhile.
@@ -76,7 +78,8 @@ fn plan(
     };
     if image.id == disk.image {
         crate::volume::expect_unclaimed(tx, disk, "transfer Virtual Disk", false)?;
-        expect_at_rest(tx, disk)?;
+        let instead = "Take a snapshot and transfer the disk snapshot, or shut the VM down.";
+        crate::disk::expect_at_rest(tx, disk, DOING, instead)?;
     } else if upload {
         return Err(unsupported(format!(
             "Image {} is not the active one of disk {}: others stand on it, and it cannot be written to.",
@@ -130,23 +133,6 @@ fn plan(
     }
     transfer::insert(tx, &row(id, &found, command, format, inactivity_s))?;
     Ok(id)
-}
-
-/// Neither the disk nor the image is known to be damaged.
-fn expect_whole(tx: &Tx, disk: &DiskRow, image: &ImageRow) -> Result<(), Fault> {
-    if let Some(why) = &disk.illegal {
-        let text = format!("Cannot transfer Virtual Disk: disk {} is illegal: {why}", disk.alias);
-        return Err(Fault::new(FaultCode::ImageIllegal, text));
-    }
-    if image::is_half_merged(tx, image.id)? {
-        let text = format!(
-            "Cannot transfer Virtual Disk: the removal of the snapshot that holds image {} was begun and failed, so the \
-             image holds a part of what was written later. Remove the snapshot again.",
-            image.id
-        );
-        return Err(Fault::new(FaultCode::ImageIllegal, text));
-    }
-    Ok(())
 }
 
 fn row(
@@ -286,22 +272,6 @@ fn find_in_backup(
         chain,
         dirty,
     })
-}
-
-/// The content of an active image holds still only while no machine has it.
-fn expect_at_rest(tx: &Tx, disk: &DiskRow) -> Result<(), Fault> {
-    for a in vm::attachments_of_disk(tx, disk.id)?.into_iter().filter(|a| a.active) {
-        let Some(row) = vm::get(tx, a.vm)? else { continue };
-        if row.status != VmStatus::Down {
-            let text = format!(
-                "Cannot transfer Virtual Disk: disk {} is plugged into VM {}, which is {} and must be down. Take a \
-                 snapshot and transfer the disk snapshot, or shut the VM down.",
-                disk.alias, row.name, row.status
-            );
-            return Err(Fault::new(FaultCode::VmStatus, text));
-        }
-    }
-    Ok(())
 }
 
 fn unsupported(text: String) -> Fault {

@@ -323,9 +323,10 @@ pub(crate) async fn delete(
             snapshot::delete(tx, row.id)?;
         }
         for a in vm::attachments(tx, id)? {
+            let goes = !command.detach_only || crate::disk::expose::goes_when_detached(tx, a.disk)?;
             vm::delete_attachment(tx, id, a.disk)?;
             let shared = !vm::attachments_of_disk(tx, a.disk)?.is_empty() || !snapshot::of_disk(tx, a.disk)?.is_empty();
-            if !command.detach_only && !shared {
+            if goes && !shared {
                 let disk = access::disk(tx, &who, a.disk, Need::Operate)?;
                 lock::expect_free(tx, Entity::Disk(a.disk), &disk.alias)?;
                 stillpoint_store::disk::delete(tx, a.disk)?;

@@ -45,13 +45,35 @@ fn lay_out(op: &'static str, path: &Path, fresh: Fresh<'_>) -> Driven<qcow2::fre
         .map_err(|error| fault(DriverErrorKind::Unsupported, op, format_args!("{}", path.display())).caused_by(error))
 }
 
+/// What a base that is there already may hold, to be taken for earlier work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Nothing.
+    Nothing,
+    /// Whatever it be: nobody else knows the name.
+    Anything,
+}
+
 /// See [`stillpoint_engine::ports::Images::create_base`].
 pub(super) async fn base(images: &LocalImages, image: ImageRef, size: u64, allocation: Allocation) -> Driven<()> {
+    match blank(images, image, (size, allocation), Holds::Nothing).await? {
+        Some(draft) => blocking(BASE, move || draft.publish()).await,
+        None => Ok(()),
+    }
+}
+
+/// A base that shows zeros, not yet under its name; `None` when the base is there.
+pub(super) async fn blank(
+    images: &LocalImages,
+    image: ImageRef,
+    (size, allocation): (u64, Allocation),
+    holds: Holds,
+) -> Driven<Option<Draft>> {
     let claim = Claim::take(BASE, &images.in_work, image.path.clone())?;
     let path = image.path.clone();
-    let begun = blocking(BASE, move || begin_base(&image, size, allocation, claim)).await?;
+    let begun = blocking(BASE, move || begin_base(&image, (size, allocation), holds, claim)).await?;
     let Some((draft, by_tool)) = begun else {
-        return Ok(());
+        return Ok(None);
     };
     if by_tool {
         let temporary = utf8(BASE, &draft.path())?;
@@ -73,13 +95,18 @@ pub(super) async fn base(images: &LocalImages, image: ImageRef, size: u64, alloc
                 ));
             }
         }
-        draft.publish()
+        Ok(Some(draft))
     })
     .await
 }
 
 /// Begins a base; `None` when it is there. The flag: `qemu-img` has to fill it.
-fn begin_base(image: &ImageRef, size: u64, allocation: Allocation, claim: Claim) -> Driven<Option<(Draft, bool)>> {
+fn begin_base(
+    image: &ImageRef,
+    (size, allocation): (u64, Allocation),
+    holds: Holds,
+    claim: Claim,
+) -> Driven<Option<(Draft, bool)>> {
     let (parent, name) = own_name(BASE, image)?;
     let fresh = Fresh {
         size_bytes: size,
@@ -88,7 +115,10 @@ fn begin_base(image: &ImageRef, size: u64, allocation: Allocation, claim: Claim)
     let layout = lay_out(BASE, &image.path, fresh)?;
     let directory = Directory::open(BASE, parent)?;
     if let Some((file, stat)) = directory.regular(BASE, name)? {
-        judge_base(image, size, allocation, &file, &stat)?;
+        match holds {
+            Holds::Nothing => judge_base(image, size, allocation, &file, &stat)?,
+            Holds::Anything => judge_size(image, size, &file, &stat)?,
+        }
         file.sync_all().map_err(|error| io(BASE, &image.path, error))?;
         directory.sync(BASE)?;
         return Ok(None);
@@ -122,6 +152,22 @@ fn begin_base(image: &ImageRef, size: u64, allocation: Allocation, claim: Claim)
         }
     }
     Ok(Some((draft, false)))
+}
+
+/// Whether a file that is there is a base of that size.
+fn judge_size(image: &ImageRef, size: u64, file: &File, stat: &rustix::fs::Stat) -> Driven<()> {
+    let path = &image.path;
+    let fits = match image.format {
+        ImageFormat::Raw => u64::try_from(stat.st_size).ok() == Some(size),
+        ImageFormat::Cow => {
+            let header = qcow2::Header::read(file).map_err(|error| unreadable(BASE, path, error))?;
+            header.size_bytes == size && header.backing_name.is_none()
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    in_the_way(BASE, path, "has another size or a backing file")
 }
 
 /// Whether a file that is there is what this call would have made.
@@ -360,7 +406,7 @@ async fn add_bitmap(images: &LocalImages, path: &Path, bitmap: &StoredBitmap) ->
     images.tool.run(OVERLAY, &arguments, BITMAP_LIMIT).await
 }
 
-fn utf8(op: &'static str, path: &Path) -> Driven<String> {
+pub(super) fn utf8(op: &'static str, path: &Path) -> Driven<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| {
         let text = format!("{} is not UTF-8: rename the storage domain's directory", path.display());

@@ -2,11 +2,16 @@
 
 use super::fail::{fault, said};
 use std::{path::PathBuf, process::Stdio, time::Duration};
-use stillpoint_engine::ports::{Driven, DriverErrorKind};
-use tokio::{io::AsyncReadExt, process::Command};
+use stillpoint_engine::ports::{Driven, DriverErrorKind, Progress};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+};
 
 /// Bytes of error text that are kept.
 const TEXT_BYTES_MAX: u64 = 16 << 10;
+/// Longest line of progress; a longer one is none.
+const LINE_BYTES_MAX: usize = 64;
 
 /// The program.
 #[derive(Debug, Clone)]
@@ -22,6 +27,17 @@ impl QemuImg {
 
     /// Runs it to its end; kills it at the deadline or when the caller goes away.
     pub(super) async fn run(&self, op: &'static str, arguments: &[&str], limit: Duration) -> Driven<()> {
+        self.run_telling(op, arguments, limit, &|_done, _total| {}).await
+    }
+
+    /// The same; what it prints about its progress (`-p`) is told in percents.
+    pub(super) async fn run_telling(
+        &self,
+        op: &'static str,
+        arguments: &[&str],
+        limit: Duration,
+        progress: Progress<'_>,
+    ) -> Driven<()> {
         let lost = |error: std::io::Error| {
             let text = format!("running {}", self.program.display());
             fault(DriverErrorKind::Io, op, text).caused_by(error)
@@ -32,17 +48,27 @@ impl QemuImg {
             .env("PATH", "/usr/bin:/bin")
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(lost)?;
-        let stderr = child.stderr.take();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
-            let mut text = Vec::new();
-            if let Some(stderr) = stderr {
-                stderr.take(TEXT_BYTES_MAX).read_to_end(&mut text).await?;
-            }
+            let said = async {
+                let mut text = Vec::new();
+                if let Some(stderr) = stderr {
+                    stderr.take(TEXT_BYTES_MAX).read_to_end(&mut text).await?;
+                }
+                Ok(text)
+            };
+            let told = async {
+                match stdout {
+                    Some(stdout) => tell(stdout, progress).await,
+                    None => Ok(()),
+                }
+            };
+            let (text, ()) = tokio::try_join!(said, told)?;
             Ok((child.wait().await?, text))
         };
         let ended = tokio::time::timeout(limit, work).await;
@@ -59,6 +85,33 @@ impl QemuImg {
         let (kind, remedy) = said(&text);
         Err(fault(kind, op, format_args!("{}{remedy}", text.trim())))
     }
+}
+
+/// Reads what a run prints to its end: `(12.34/100%)` again and again, each ended by a carriage return.
+async fn tell(mut from: impl AsyncRead + Unpin, progress: Progress<'_>) -> std::io::Result<()> {
+    let (mut buffer, mut line) = ([0; 256], Vec::new());
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        for byte in &buffer[..read] {
+            if !matches!(byte, b'\r' | b'\n') && line.len() < LINE_BYTES_MAX {
+                line.push(*byte);
+                continue;
+            }
+            if let Some(percent) = percent(&line) {
+                progress(percent, 100);
+            }
+            line.clear();
+        }
+    }
+}
+
+fn percent(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?.trim();
+    let whole = text.strip_prefix('(')?.split('.').next()?;
+    whole.parse().ok().filter(|percent| *percent <= 100)
 }
 
 #[cfg(test)]
@@ -91,5 +144,17 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.kind, DriverErrorKind::NoSpace);
+    }
+
+    #[tokio::test]
+    async fn a_run_tells_how_far_it_is() {
+        let tool = QemuImg::new("sh".into());
+        let told = std::sync::Mutex::new(Vec::new());
+        let script = r"printf '    (0.00/100%%)\r    (41.99/100%%)\rnonsense (7\r    (100.00/100%%)\r\n'";
+        let progress = |done, total| told.lock().unwrap().push((done, total));
+        tool.run_telling("test", &["-c", script], Duration::from_secs(10), &progress)
+            .await
+            .unwrap();
+        assert_eq!(*told.lock().unwrap(), [(0, 100), (41, 100), (100, 100)]);
     }
 }
