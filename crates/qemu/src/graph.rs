@@ -9,7 +9,7 @@
 
 use crate::{
     monitor::Monitor,
-    names::{NodeRole, disk_of_device, format_node, node_role},
+    names::{NodeRole, disk_of_device, format_node, node_role, shadow_node},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     #[serde(default)]
     pub(crate) drv: String,
     image: NodeImage,
+    #[serde(rename = "ro", default)]
+    pub(crate) is_read_only: bool,
     #[serde(rename = "dirty-bitmaps", default)]
     bitmaps: Vec<Bitmap>,
     #[serde(default)]
@@ -231,7 +233,7 @@ impl Observed {
     pub(crate) fn active(&self, disk: DiskId) -> Option<ImageId> {
         match node_role(self.root(disk)?) {
             NodeRole::Format(image) => Some(image),
-            NodeRole::Protocol(_) | NodeRole::MergeFilter | NodeRole::Foreign => None,
+            NodeRole::Shadow(_) | NodeRole::Protocol(_) | NodeRole::MergeFilter | NodeRole::Foreign => None,
         }
     }
 
@@ -248,14 +250,20 @@ impl Observed {
         }
         for name in self.nodes.keys() {
             match node_role(name) {
-                NodeRole::Format(image) => graph.open.push(image),
+                NodeRole::Format(image) | NodeRole::Shadow(image) => graph.open.push(image),
                 NodeRole::Foreign => graph.foreign.push(name.clone()),
                 NodeRole::Protocol(_) | NodeRole::MergeFilter => {}
             }
         }
         graph.open.sort_unstable();
+        graph.open.dedup();
         graph.foreign.sort_unstable();
         graph
+    }
+
+    /// Whether `above` stands on the second node of the image below it.
+    pub(crate) fn stands_on_shadow(&self, above: ImageId, below: ImageId) -> bool {
+        self.child(&format_node(above), "backing") == Some(&shadow_node(below))
     }
 
     fn child(&self, node: &str, role: &str) -> Option<&str> {
@@ -270,7 +278,7 @@ impl Observed {
         let mut seen = HashSet::new();
         let mut next = Some(root);
         while let Some(node) = next.filter(|node| seen.insert((*node).to_owned())) {
-            next = if let NodeRole::Format(image) = node_role(node) {
+            next = if let NodeRole::Format(image) | NodeRole::Shadow(image) = node_role(node) {
                 layers.push(image);
                 self.child(node, "backing")
             } else {
@@ -315,6 +323,7 @@ mod tests {
             name: format_node(image),
             drv: "qcow2".into(),
             image: NodeImage { virtual_size: 0 },
+            is_read_only: false,
             bitmaps: Vec::new(),
             children: None,
         }

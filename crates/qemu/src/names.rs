@@ -15,6 +15,16 @@ pub(crate) fn protocol_node(image: ImageId) -> String {
     format!("f{}", image.base32())
 }
 
+/// Second format node of an image, which shares what it stands on with a writer: see [`crate::merge`], `beside`.
+pub(crate) fn shadow_node(image: ImageId) -> String {
+    format!("s{}", image.base32())
+}
+
+/// Protocol node of that one.
+pub(crate) fn shadow_protocol_node(image: ImageId) -> String {
+    format!("p{}", image.base32())
+}
+
 /// Block job that merges `top` down; also the name of the filter node that the job puts into the graph.
 pub(crate) fn merge_job(top: ImageId) -> String {
     format!("m{}", top.base32())
@@ -40,6 +50,8 @@ pub(crate) fn nic_peer(nic: NicId) -> String {
 pub(crate) enum NodeRole {
     /// Format node of an image.
     Format(ImageId),
+    /// Its second format node, while the layer above stands on that one.
+    Shadow(ImageId),
     /// Protocol node of an image.
     Protocol(ImageId),
     /// Filter of our own merge job.
@@ -50,10 +62,13 @@ pub(crate) enum NodeRole {
 
 /// Reads a node's name.
 pub(crate) fn node_role(name: &str) -> NodeRole {
-    let role = name.strip_prefix(['n', 'f', 'm']).and_then(ImageId::from_base32);
+    let role = name
+        .strip_prefix(['n', 's', 'f', 'p', 'm'])
+        .and_then(ImageId::from_base32);
     match (name.as_bytes().first(), role) {
         (Some(b'n'), Some(image)) => NodeRole::Format(image),
-        (Some(b'f'), Some(image)) => NodeRole::Protocol(image),
+        (Some(b's'), Some(image)) => NodeRole::Shadow(image),
+        (Some(b'f' | b'p'), Some(image)) => NodeRole::Protocol(image),
         (Some(b'm'), Some(_)) => NodeRole::MergeFilter,
         _ => NodeRole::Foreign,
     }
@@ -79,7 +94,10 @@ mod tests {
     fn node_names_lead_back_to_their_image_and_foreign_ones_do_not() {
         let image = ImageId::fresh();
         assert_eq!(node_role(&format_node(image)), NodeRole::Format(image));
-        assert_eq!(node_role(&protocol_node(image)), NodeRole::Protocol(image));
+        assert_eq!(node_role(&shadow_node(image)), NodeRole::Shadow(image));
+        for protocol in [protocol_node(image), shadow_protocol_node(image)] {
+            assert_eq!(node_role(&protocol), NodeRole::Protocol(image));
+        }
         assert_eq!(node_role(&merge_job(image)), NodeRole::MergeFilter);
         for foreign in ["", "n", "#block123", "nübel", "x", "naaaa"] {
             assert_eq!(node_role(foreign), NodeRole::Foreign, "{foreign}");

@@ -12,8 +12,11 @@
 //! from, see [`mark`]. Order of trust: QEMU's graph while it lives, then the disk. If finalizing fails after the mark,
 //! the mark is taken away before anything else, because the guest runs on the top.
 //!
+//! A large middle layer takes the steps of an active one instead, and is relinked then: see [`beside`].
+//!
 //! What to do next is a pure function of what was seen ([`next`]); this file does it.
 
+mod beside;
 mod mark;
 
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
     layout::utf8,
     machine::command_line::image_nodes,
     monitor::wake,
-    names::{NodeRole, format_node, merge_job, node_role},
+    names::{NodeRole, format_node, merge_job, node_role, shadow_node},
     qmp::QmpError,
     switch::joined,
 };
@@ -32,7 +35,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 use stillpoint_engine::ports::{Driven, DriverError, DriverErrorKind, Merge, Progress};
-use stillpoint_types::crash_point;
+use stillpoint_types::{ImageId, crash_point};
 use tokio::time::Instant;
 
 const OP: &str = "merge images";
@@ -62,6 +65,10 @@ struct Seen {
     has_top: bool,
     marked: bool,
     at_rest: bool,
+    /// The layer above stands on the top's second node.
+    is_beside: bool,
+    /// The top's second node is open.
+    has_shadow: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +82,8 @@ enum Step {
     Follow,
     /// READY or PENDING: the critical section.
     Pivot,
+    /// All is in the base: the layer above is put onto it.
+    Relink,
     /// The job has ended: well, or with that text.
     Dismiss(Option<String>),
 }
@@ -91,6 +100,7 @@ fn next(seen: &Seen) -> Step {
     };
     match job.status.as_str() {
         "concluded" if job.error.is_some() && seen.marked => Step::Unmark,
+        "concluded" if job.error.is_none() && seen.is_beside => Step::Relink,
         "concluded" => Step::Dismiss(job.error.clone()),
         "pending" => Step::Pivot,
         "ready" | "running" | "created" if seen.marked => Step::Unmark,
@@ -102,11 +112,22 @@ fn next(seen: &Seen) -> Step {
 /// See [`stillpoint_engine::ports::Endpoint::merge`].
 pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
     check(merge)?;
+    let merged = run(blocks, merge, progress).await;
+    if let (Err(error), Some(above)) = (&merged, merge.above())
+        && error.kind != DriverErrorKind::Disconnected
+        && let Err(left) = beside::put_back(blocks, merge, above).await
+    {
+        tracing::warn!(top = %merge.top.id, error = left.chain(), "a layer stands on a second node of the one below");
+    }
+    merged
+}
+
+async fn run(blocks: &Blocks, merge: &Merge, progress: Progress<'_>) -> Driven<()> {
     let mut started = false;
     loop {
         let seen = look(blocks, merge).await?;
         match next(&seen) {
-            Step::Settle => return settle(blocks, merge).await,
+            Step::Settle => return settle(blocks, merge, seen.has_shadow).await,
             Step::Unmark => mark::unmake(&merge.top).await?,
             Step::Start if started => {
                 return Err(DriverError::new(
@@ -124,6 +145,7 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
                 pivot(blocks, merge).await?;
                 started = true;
             }
+            Step::Relink => beside::relink(blocks, merge).await?,
             Step::Dismiss(error) => {
                 crash_point(&["merge", "concluded"]);
                 dismiss(blocks, merge).await?;
@@ -139,6 +161,14 @@ pub(crate) async fn merge(blocks: &Blocks, merge: &Merge, progress: Progress<'_>
 
 /// See [`stillpoint_engine::ports::Endpoint::cancel_merge`].
 pub(crate) async fn cancel(blocks: &Blocks, merge: &Merge) -> Driven<()> {
+    end(blocks, merge).await?;
+    match merge.above() {
+        Some(above) => beside::put_back(blocks, merge, above).await,
+        None => Ok(()),
+    }
+}
+
+async fn end(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     let _turn = blocks.turn(OP).await?;
     let seen = look(blocks, merge).await?;
     let Some(job) = &seen.job else { return Ok(()) };
@@ -201,30 +231,45 @@ async fn look(blocks: &Blocks, merge: &Merge) -> Driven<Seen> {
         has_top: layers.contains(&merge.top.id),
         marked: merge.is_active() && mark::is_marked(&merge.top).await?,
         at_rest: blocks.is_at_rest(),
+        is_beside: beside::is_on(&observed, merge),
+        has_shadow: observed.has(&shadow_node(merge.top.id)),
     })
 }
 
 async fn start(blocks: &Blocks, merge: &Merge) -> Driven<()> {
-    let observed = blocks.observe().await?;
+    let observed = beside::settled(blocks, merge).await?;
     let root = observed.root(merge.disk).unwrap_or_default();
     if node_role(root) == NodeRole::Foreign {
         let text = format!("disk {}: node {root} is above its active layer", merge.disk);
         return Err(DriverError::new(DriverErrorKind::Busy, OP, text));
     }
     let (top, base) = pair(&observed, merge)?;
+    if let Some(above) = merge.above().filter(|_| beside::suits(top, base)) {
+        match beside::start(blocks, merge, above).await {
+            Err(error) if !matches!(error.kind, DriverErrorKind::Disconnected | DriverErrorKind::Timeout) => {
+                tracing::warn!(top = %merge.top.id, error = error.chain(), "not merged beside its chain, but within");
+                beside::put_back(blocks, merge, above).await?;
+            }
+            other => return other,
+        }
+    }
     transaction(blocks, enable_before_merge(top, base)).await?;
-    let id = merge_job(merge.top.id);
-    let mut arguments = json!({
-        "job-id": id, "filter-node-name": id, "device": root,
-        "top-node": format_node(merge.top.id), "base-node": format_node(merge.base.id),
-        "auto-finalize": false, "auto-dismiss": false,
-    });
+    let mut arguments = commit(merge, root);
     if !merge.is_active() {
         arguments["backing-file"] = json!(base_name(merge)?);
     }
     blocks.monitor.run(OP, "block-commit", arguments).await?;
     crash_point(&["merge", "running"]);
     Ok(())
+}
+
+fn commit(merge: &Merge, device: &str) -> Value {
+    let id = merge_job(merge.top.id);
+    json!({
+        "job-id": id, "filter-node-name": id, "device": device,
+        "top-node": format_node(merge.top.id), "base-node": format_node(merge.base.id),
+        "auto-finalize": false, "auto-dismiss": false,
+    })
 }
 
 fn pair<'a>(observed: &'a Observed, merge: &Merge) -> Driven<(&'a crate::graph::Node, &'a crate::graph::Node)> {
@@ -336,6 +381,8 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     crash_point(&["merge", "pending"]);
     let prepared = if merge.is_active() {
         mark::make_within(&merge.top, HOLD_LIMIT).await
+    } else if beside::is_on(&observed, merge) {
+        Ok(()) // Nothing relies on it before it is relinked.
     } else {
         flush_base(blocks, merge).await
     };
@@ -351,11 +398,16 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
 /// tables are still in its cache, and if it is killed then, the header names a base that lacks what it was given (seen
 /// with QEMU 7.2). No command flushes a node; but reopening one, with the options that it has, begins with that.
 async fn flush_base(blocks: &Blocks, merge: &Merge) -> Driven<()> {
-    let at = merge.chain.iter().position(|image| image == &merge.base);
-    let below = at.and_then(|at| at.checked_sub(1)).and_then(|at| merge.chain.get(at));
-    let [_, as_it_is] = image_nodes(&merge.base, below.map(|image| image.id), false)?;
+    let [_, as_it_is] = image_nodes(&merge.base, below_base(merge), false)?;
     let options = json!({"options": [as_it_is]});
     blocks.monitor.run(OP, "blockdev-reopen", options).await
+}
+
+/// What the base stands on.
+fn below_base(merge: &Merge) -> Option<ImageId> {
+    let at = merge.chain.iter().position(|image| image == &merge.base);
+    let below = at.and_then(|at| at.checked_sub(1)).and_then(|at| merge.chain.get(at));
+    below.map(|image| image.id)
 }
 
 async fn finalize(blocks: &Blocks, merge: &Merge, id: Value) -> Driven<()> {
@@ -377,11 +429,19 @@ async fn finalize(blocks: &Blocks, merge: &Merge, id: Value) -> Driven<()> {
 }
 
 /// The chain is without the top: makes the disk say so too, and closes the top's nodes.
-async fn settle(blocks: &Blocks, merge: &Merge) -> Driven<()> {
+async fn settle(blocks: &Blocks, merge: &Merge, has_shadow: bool) -> Driven<()> {
+    if has_shadow {
+        beside::close(blocks, merge).await?;
+    }
     if let Some(above) = merge.above() {
-        let named = mark::backing_name(above).await?;
-        let named = named.as_deref().map(Path::new).and_then(Path::file_name);
-        if named != merge.base.path.file_name() {
+        let mut named = mark::backing_name(above).await?;
+        let file = |named: &Option<String>| Path::new(named.as_deref()?).file_name().map(ToOwned::to_owned);
+        if file(&named).as_deref() == merge.top.path.file_name() {
+            beside::name_base(blocks, merge, above).await?;
+            named = mark::backing_name(above).await?;
+        }
+        let named = file(&named);
+        if named.as_deref() != merge.base.path.file_name() {
             let text = format!("the header of {} names {named:?}, not {}", above.id, merge.base.id);
             return Err(DriverError::new(DriverErrorKind::InvalidImage, OP, text));
         }
@@ -407,6 +467,8 @@ mod tests {
             has_top,
             marked,
             at_rest,
+            is_beside: false,
+            has_shadow: false,
         }
     }
 
@@ -435,6 +497,12 @@ mod tests {
                 Step::Dismiss(None)
             );
         }
+        let beside = |error| Seen {
+            is_beside: true,
+            ..seen(Some(("concluded", error)), true, false, false)
+        };
+        assert_eq!(next(&beside(None)), Step::Relink);
+        assert_eq!(next(&beside(Some("EIO"))), Step::Dismiss(Some("EIO".to_owned())));
         assert_eq!(next(&seen(Some(("aborting", None)), true, true, false)), Step::Follow);
     }
 }

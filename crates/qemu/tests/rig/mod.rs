@@ -108,10 +108,14 @@ impl Rig {
     }
 
     pub fn base(&self) -> ImageRef {
+        self.base_of_size(SIZE)
+    }
+
+    pub fn base_of_size(&self, size: u64) -> ImageRef {
         let image = self.image(ImageFormat::Cow);
         run(
             "qemu-img",
-            &["create", "-q", "-f", "qcow2", text(&image.path), &SIZE.to_string()],
+            &["create", "-q", "-f", "qcow2", text(&image.path), &size.to_string()],
         );
         image
     }
