@@ -118,7 +118,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 fn start() -> (Daemon, Keystone) {
-    let daemon = Daemon::builder().bootstrap(USERS).start().unwrap();
+    let daemon = Daemon::builder().bootstrap(USERS).start().expect("the daemon starts");
     let keystone = Keystone(Api::anonymous(daemon.url()));
     (daemon, keystone)
 }
@@ -410,6 +410,8 @@ fn administrators_administer_and_what_they_change_counts_at_once() {
         let change = |original: &str| json!({"user": {"original_password": original, "password": "carol-password-2"}});
         let path = format!("/identity/v3/users/{user}/password");
         keystone.send("POST", &path, Some(&carol), Some(&change("wrong")))?.expect(&[401])?;
+        let nobody = "/identity/v3/users/nobody/password";
+        keystone.send("POST", nobody, None, Some(&change("carol-password")))?.expect(&[401])?;
         keystone.send("POST", &path, Some(&carol), Some(&change("carol-password")))?.expect(&[204])?;
         ensure!(!keystone.is_good(&carol)?, "a token outlived its password");
         ensure!(keystone.token("carol", "tempest-1").is_err());
@@ -498,6 +500,17 @@ fn administrators_administer_and_what_they_change_counts_at_once() {
                 )?
                 .expect(&[403])?;
         }
+        Ok(())
+    });
+    checks.item("roles as they were granted", || {
+        let shown = as_admin("GET", "role_assignments?include_names=True&effective", None)?.json()?;
+        let all = shown["role_assignments"].as_array().context("a list")?.clone();
+        let alice: Vec<_> = all
+            .iter()
+            .filter(|item| item["user"]["name"] == "alice")
+            .map(|item| format!("{}@{}", item["role"]["name"], item["scope"]["project"]["name"]).replace('"', ""))
+            .collect();
+        ensure!(alice == ["member@demo", "reader@demo", "reader@other"], "{shown}");
         Ok(())
     });
     checks.item("what cannot be deleted says why", || {

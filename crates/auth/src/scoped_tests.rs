@@ -136,7 +136,7 @@ async fn a_change_is_finished_even_if_nobody_waits_for_it() {
         let mut revoke = std::pin::pin!(revoke);
         // Polled once, then dropped, as when a client hangs up.
         std::future::poll_fn(|context| {
-            drop(std::future::Future::poll(revoke.as_mut(), context));
+            drop(revoke.as_mut().poll(context));
             std::task::Poll::Ready(())
         })
         .await;
