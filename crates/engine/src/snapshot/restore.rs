@@ -234,6 +234,17 @@ pub(crate) fn plan_overlay(
     base: &ImageRow,
     size_bytes: u64,
 ) -> Result<SwitchDisk, Fault> {
+    let row = overlay_row(tx, disk, base, size_bytes)?;
+    Ok(SwitchDisk {
+        disk,
+        base: engine.image_ref(base),
+        overlay: engine.image_ref(&row),
+        size_bytes,
+    })
+}
+
+/// The row alone.
+pub(crate) fn overlay_row(tx: &Tx, disk: DiskId, base: &ImageRow, size_bytes: u64) -> Result<ImageRow, Fault> {
     super::delete::expect_unmerged(tx, base.id)?;
     let row = ImageRow {
         id: ImageId::fresh(),
@@ -246,12 +257,7 @@ pub(crate) fn plan_overlay(
         created_at: now_micros(),
     };
     image::insert(tx, &row)?;
-    Ok(SwitchDisk {
-        disk,
-        base: engine.image_ref(base),
-        overlay: engine.image_ref(&row),
-        size_bytes,
-    })
+    Ok(row)
 }
 
 /// Ensures that the overlays' files are there, durable.
