@@ -58,21 +58,20 @@ impl Auth {
             .buffered(2)
             .try_collect()
             .await?;
-        self.store
-            .write(move |tx| {
-                let writer = Writer { tx, file: &file };
-                let mut first = None;
-                for (line, name, id) in projects {
-                    let id = writer.project(&ProjectEntry { line, name, id })?;
-                    first.get_or_insert(id);
-                }
-                match first {
-                    Some(id) => meta::put(tx, HOME_PROJECT, &id.to_string())?,
-                    None => ensure_default(tx)?,
-                }
-                users.into_iter().try_for_each(|user| writer.user(user))
-            })
-            .await
+        self.change(move |tx| -> Result<_, AuthError> {
+            let writer = Writer { tx, file: &file };
+            let mut first = None;
+            for (line, name, id) in projects {
+                let id = writer.project(&ProjectEntry { line, name, id })?;
+                first.get_or_insert(id);
+            }
+            match first {
+                Some(id) => meta::put(tx, HOME_PROJECT, &id.to_string())?,
+                None => ensure_default(tx)?,
+            }
+            users.into_iter().try_for_each(|user| writer.user(user))
+        })
+        .await
     }
 
     /// Starts without a bootstrap file: sees to it that there is a home project and, if there is no user at all, makes

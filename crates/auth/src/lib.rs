@@ -33,6 +33,8 @@ mod token;
 mod view;
 
 #[cfg(test)]
+mod scoped_tests;
+#[cfg(test)]
 mod tests;
 
 pub use admin::{ProjectChange, TEXT_MAX_BYTES, UserChange};

@@ -73,7 +73,7 @@ impl TokenView {
 }
 
 /// What a token stands for at the moment; `None`: nothing (any more).
-fn view(conn: &Conn, token: ScopedToken) -> Result<Option<TokenView>, AuthError> {
+fn view(conn: &Conn, token: &ScopedToken) -> Result<Option<TokenView>, AuthError> {
     let Some(user) = user::by_id(conn, token.user)?.filter(|user| user.enabled) else {
         return Ok(None);
     };
@@ -124,7 +124,7 @@ fn highest(labels: &str) -> Option<Role> {
 
 fn read(conn: &Conn, hash: &TokenHash, now: Micros) -> Result<Option<TokenView>, AuthError> {
     match scoped_token::by_hash(conn, hash)? {
-        Some(token) if now < token.expires_at && bool::from(token.hash.ct_eq(hash)) => view(conn, token),
+        Some(token) if now < token.expires_at && bool::from(token.hash.ct_eq(hash)) => view(conn, &token),
         _ => Ok(None),
     }
 }
@@ -208,7 +208,7 @@ impl Auth {
                 {
                     return Err(AuthError::BadCredentials);
                 }
-                let view = view(tx, token.clone())?.ok_or(AuthError::BadCredentials)?;
+                let view = view(tx, &token)?.ok_or(AuthError::BadCredentials)?;
                 scoped_token::insert(tx, &token)?;
                 Ok(view)
             })

@@ -33,14 +33,14 @@ password = "change-me-too"
   secret = "examplesecret"
 "#;
 
-struct Room {
+pub(crate) struct Room {
     folder: tempfile::TempDir,
     store: Store,
-    auth: Auth,
+    pub(crate) auth: Auth,
 }
 
 impl Room {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("catalogue.db")).unwrap();
         let auth = Auth::open(store.clone(), &folder.path().join("keys/secret.key"))
@@ -55,7 +55,7 @@ impl Room {
         room
     }
 
-    async fn apply(&self, text: &str) -> Result<(), AuthError> {
+    pub(crate) async fn apply(&self, text: &str) -> Result<(), AuthError> {
         self.auth
             .apply_bootstrap(&Bootstrap::parse(text, &self.path(FILE))?)
             .await

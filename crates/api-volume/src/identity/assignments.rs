@@ -1,6 +1,6 @@
 //! Roles, and who has which on what. There are three, and no more can be made.
 
-use super::{body, link, listed, refused};
+use super::{DOMAIN_ID, DOMAIN_NAME, body, link, listed, refused};
 use crate::{
     answer::Answer,
     call::{Call, Visit},
@@ -9,6 +9,7 @@ use crate::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use stillpoint_auth::RoleGrant;
 use stillpoint_types::{ProjectId, Role, UserId};
 use uuid::Uuid;
@@ -54,8 +55,8 @@ pub(super) async fn roles(call: Call) -> Result<Answer, Refused> {
         .filter(|role| call.param("name").is_none_or(|name| role.label() == name))
         .filter(|_| call.param("domain_id").is_none())
         .map(|role| represent(&call, role))
-        .collect();
-    Ok(listed(&call, "roles", items))
+        .collect::<Vec<_>>();
+    Ok(listed(&call, "roles", &items))
 }
 
 fn no_role() -> Refused {
@@ -96,8 +97,8 @@ fn named(call: &Call) -> Result<RoleGrant, Refused> {
 pub(super) async fn of_user(call: Call) -> Result<Answer, Refused> {
     let (user, project) = ends(&call)?;
     let roles = call.auth().roles_on(user, project).await.map_err(refused)?;
-    let items = roles.into_iter().map(|role| represent(&call, role)).collect();
-    Ok(listed(&call, "roles", items))
+    let items = roles.into_iter().map(|role| represent(&call, role)).collect::<Vec<_>>();
+    Ok(listed(&call, "roles", &items))
 }
 
 /// `GET` and `HEAD` of a grant: 204 if it was made.
@@ -132,29 +133,66 @@ pub(super) async fn list(call: Call) -> Result<Answer, Refused> {
         .grants(wanted("user.id").map(UserId), wanted("scope.project.id").map(ProjectId))
         .await
         .map_err(refused)?;
-    let effective = call
-        .param("effective")
-        .is_some_and(|text| body::flag(text) != Some(false));
+    let is_asked = |name: &str| call.param(name).is_some_and(|text| body::flag(text) != Some(false));
+    let names = if is_asked("include_names") {
+        Some(Names::read(&call).await?)
+    } else {
+        None
+    };
     let mut items: Vec<Value> = Vec::new();
     for grant in grants {
         let own = [grant.role];
-        let roles: &[Role] = if effective { grant.role.with_implied() } else { &own };
+        let roles: &[Role] = if is_asked("effective") {
+            grant.role.with_implied()
+        } else {
+            &own
+        };
         for role in roles {
             let id = role_id(*role);
             if call.param("role.id").is_some_and(|wanted| wanted != id) {
                 continue;
             }
-            let item = json!({
+            let mut item = json!({
                 "role": {"id": id},
                 "user": {"id": text::hex(grant.user.0)},
                 "scope": {"project": {"id": text::hex(grant.project.0)}},
                 "links": link(&call, "role_assignments"),
             });
+            if let Some(names) = &names {
+                names.put(&mut item, *role, grant);
+            }
             // Two grants may imply the same.
             if !items.contains(&item) {
                 items.push(item);
             }
         }
     }
-    Ok(listed(&call, "role_assignments", items))
+    Ok(listed(&call, "role_assignments", &items))
+}
+
+/// The names of all users and projects.
+struct Names {
+    users: HashMap<UserId, String>,
+    projects: HashMap<ProjectId, String>,
+}
+
+impl Names {
+    async fn read(call: &Call) -> Result<Self, Refused> {
+        let auth = call.auth();
+        let users = auth.user_rows(None, "", u32::MAX).await.map_err(refused)?;
+        let projects = auth.projects(call.who(), "", u32::MAX).await.map_err(refused)?;
+        Ok(Self {
+            users: users.into_iter().map(|user| (user.id, user.name)).collect(),
+            projects: projects.into_iter().map(|project| (project.id, project.name)).collect(),
+        })
+    }
+
+    fn put(&self, item: &mut Value, role: Role, grant: RoleGrant) {
+        let domain = json!({"id": DOMAIN_ID, "name": DOMAIN_NAME});
+        item["role"]["name"] = json!(role.label());
+        item["user"]["name"] = json!(self.users.get(&grant.user));
+        item["user"]["domain"] = domain.clone();
+        item["scope"]["project"]["name"] = json!(self.projects.get(&grant.project));
+        item["scope"]["project"]["domain"] = domain;
+    }
 }

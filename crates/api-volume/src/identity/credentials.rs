@@ -46,8 +46,11 @@ pub(super) async fn list(call: Call) -> Result<Answer, Refused> {
         .credentials(users::own(&call)?, name)
         .await
         .map_err(refused)?;
-    let items = all.iter().map(|credential| represent(&call, credential)).collect();
-    Ok(listed(&call, "application_credentials", items))
+    let items = all
+        .iter()
+        .map(|credential| represent(&call, credential))
+        .collect::<Vec<_>>();
+    Ok(listed(&call, "application_credentials", &items))
 }
 
 /// `GET /v3/users/{user}/application_credentials/{id}`.

@@ -55,7 +55,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Identity AnyUser GET "/v3/users/{user}" "user/get" => users::get),
     route!(Identity Admin PATCH "/v3/users/{user}" "user/update" => users::update),
     route!(Identity Admin DELETE "/v3/users/{user}" "user/remove" => users::remove),
-    route!(Identity AnyUser POST "/v3/users/{user}/password" "user/password" => users::password),
+    route!(Identity Public POST "/v3/users/{user}/password" "user/password" => users::password),
     route!(Identity AnyUser GET "/v3/users/{user}/projects" "user/projects" => projects::of_user),
     // --- application credentials
     route!(Identity AnyUser GET "/v3/users/{user}/application_credentials" "application_credentials/list" => credentials::list),
@@ -80,7 +80,7 @@ fn refused(error: AuthError) -> Refused {
 }
 
 /// A list in Keystone's form. It is whole: there are no pages.
-fn listed(visit: &Visit, name: &str, items: Vec<Value>) -> Answer {
+fn listed(visit: &Visit, name: &str, items: &[Value]) -> Answer {
     let query: String = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(&visit.query)
         .finish();
@@ -124,7 +124,7 @@ async fn domains(call: Call) -> Result<Answer, Refused> {
         .is_none_or(|name| name.eq_ignore_ascii_case(DOMAIN_NAME))
         && call.param("enabled").is_none_or(|text| body::flag(text) != Some(false));
     let items = if fits { vec![domain(&call)] } else { Vec::new() };
-    Ok(listed(&call, "domains", items))
+    Ok(listed(&call, "domains", &items))
 }
 
 async fn one_domain(call: Call) -> Result<Answer, Refused> {
@@ -141,7 +141,7 @@ async fn own_domains(call: Call) -> Result<Answer, Refused> {
     } else {
         Vec::new()
     };
-    Ok(listed(&call, "domains", items))
+    Ok(listed(&call, "domains", &items))
 }
 
 async fn own_system(call: Call) -> Result<Answer, Refused> {
@@ -150,7 +150,7 @@ async fn own_system(call: Call) -> Result<Answer, Refused> {
     } else {
         Vec::new()
     };
-    Ok(listed(&call, "system", items))
+    Ok(listed(&call, "system", &items))
 }
 
 /// Whether the caller is an administrator of the installation, whatever the token's scope.

@@ -56,8 +56,8 @@ fn filtered(call: &Call, all: &[Project]) -> Answer {
         .filter(|project| call.param("name").is_none_or(|name| project.name == name))
         .filter(|project| enabled.is_none_or(|enabled| project.enabled == enabled))
         .map(|project| represent(call, project))
-        .collect();
-    listed(call, "projects", items)
+        .collect::<Vec<_>>();
+    listed(call, "projects", &items)
 }
 
 /// `GET /v3/auth/projects`: those that the caller can be scoped to.
@@ -67,8 +67,8 @@ pub(super) async fn own(call: Call) -> Result<Answer, Refused> {
         .iter()
         .filter(|project| project.enabled)
         .map(|project| represent(&call, project))
-        .collect();
-    Ok(listed(&call, "projects", items))
+        .collect::<Vec<_>>();
+    Ok(listed(&call, "projects", &items))
 }
 
 /// `GET /v3/users/{user}/projects`.

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn asked(scope: Value) -> Result<ScopeAsked, ()> {
+    fn asked(scope: &Value) -> Result<ScopeAsked, ()> {
         let Value::Object(auth) = json!({"scope": scope}) else {
             unreachable!("it is written as an object")
         };
@@ -179,7 +179,7 @@ mod tests {
             (json!([]), Err(())),
             (json!({}), Err(())),
         ] {
-            assert_eq!(asked(scope.clone()), wanted, "{scope}");
+            assert_eq!(asked(&scope), wanted, "{scope}");
         }
     }
 }

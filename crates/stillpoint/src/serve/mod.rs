@@ -82,11 +82,7 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
         engine: engine.clone(),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
-    let volume_settings = stillpoint_api_volume::Settings {
-        public_url: url.clone(),
-        network_stub: config.network_stub,
-    };
-    let volume = stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), volume_settings);
+    let volume = volume_api(&engine, &auth, &url, &config);
     let router = health::router(engine.clone())
         .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
@@ -108,6 +104,15 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
 
 fn configuration(error: impl Into<anyhow::Error>) -> Failure {
     Failure::new(2, format!("{:#}", error.into()))
+}
+
+/// The volume API with its identity service.
+fn volume_api(engine: &Engine, auth: &Auth, url: &str, config: &Config) -> stillpoint_api_volume::Api {
+    let settings = stillpoint_api_volume::Settings {
+        public_url: url.to_owned(),
+        network_stub: config.network_stub,
+    };
+    stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), settings)
 }
 
 fn engine_options(config: &Config) -> Options {
