@@ -415,7 +415,7 @@ pub fn steps_ahead(conn: &Conn, name: &str) -> Stored<Vec<(JobId, String)>> {
     let mut statement = conn.sql().prepare_cached(
         "SELECT job_step.job_id, job_step.args FROM job JOIN job_step ON job_step.job_id = job.id
          WHERE job.state IN ('queued', 'running', 'unwinding') AND job_step.name = ?1
-         AND job_step.state IN ('pending', 'started')",
+         AND job_step.state IN ('pending', 'started', 'failed')",
     )?;
     Ok(statement
         .query_map([name], |row| Ok((text(row, "job_id")?, row.get("args")?)))?

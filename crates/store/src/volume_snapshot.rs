@@ -257,6 +257,13 @@ pub fn fail_removal(tx: &Tx, vm_snapshot: SnapshotId, why: &str, at: Micros) -> 
     Ok(())
 }
 
+/// Whether snapshots of a disk are not made yet.
+pub fn is_waiting(conn: &Conn, disk: DiskId) -> Stored<bool> {
+    let sql = "SELECT 1 FROM volume_snapshot
+               WHERE disk_id = ?1 AND status = 'creating' AND image_id IS NULL AND vm_snapshot_id IS NULL";
+    Ok(conn.sql().prepare_cached(sql)?.exists([disk.to_string()])?)
+}
+
 /// Gives all snapshots of a disk that are not made yet their image: they are of one moment. Returns how many.
 pub fn settle(tx: &Tx, disk: DiskId, image: ImageId) -> Stored<usize> {
     Ok(tx

@@ -26,6 +26,7 @@ use crate::{
     journal::{self, Actor, Cx, Done, NewJob, NewStep, Saga, StepError, Undo, enqueue, from_json, to_json},
     lock::{Entity, Wanted},
     ports::{Driven, DriverErrorKind, Merge},
+    volume::snapshot::settle,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -508,6 +509,9 @@ impl Saga for Delete {
     }
 
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
+        if job.kind == KIND_MERGE {
+            settle::after_merge(tx, job)?;
+        }
         if let Some(backup) = self.params.backup {
             return crate::backup::finalize::succeed(tx, job, backup);
         }
@@ -522,6 +526,9 @@ impl Saga for Delete {
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
+        if job.kind == KIND_MERGE {
+            settle::after_merge(tx, job)?;
+        }
         if let Some(backup) = self.params.backup {
             crate::backup::finalize::tell_leftover(tx, job, backup, &why.text)?;
             return crate::backup::finalize::succeed(tx, job, backup);

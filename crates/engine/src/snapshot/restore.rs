@@ -226,7 +226,7 @@ impl Restore {
 }
 
 /// Writes the row of an overlay on an image of a snapshot, for a disk that goes on from there; [`make_overlays`] makes its
-/// file.
+/// file. Refused, for as long as it takes, while a merge through another disk that stands there would take the image away.
 pub(crate) fn plan_overlay(
     engine: &Inner,
     tx: &Tx,
@@ -234,6 +234,18 @@ pub(crate) fn plan_overlay(
     base: &ImageRow,
     size_bytes: u64,
 ) -> Result<SwitchDisk, Fault> {
+    let row = overlay_row(tx, disk, base, size_bytes)?;
+    Ok(SwitchDisk {
+        disk,
+        base: engine.image_ref(base),
+        overlay: engine.image_ref(&row),
+        size_bytes,
+    })
+}
+
+/// The row alone.
+pub(crate) fn overlay_row(tx: &Tx, disk: DiskId, base: &ImageRow, size_bytes: u64) -> Result<ImageRow, Fault> {
+    super::delete::expect_unmerged(tx, base.id)?;
     let row = ImageRow {
         id: ImageId::fresh(),
         disk,
@@ -245,12 +257,7 @@ pub(crate) fn plan_overlay(
         created_at: now_micros(),
     };
     image::insert(tx, &row)?;
-    Ok(SwitchDisk {
-        disk,
-        base: engine.image_ref(base),
-        overlay: engine.image_ref(&row),
-        size_bytes,
-    })
+    Ok(row)
 }
 
 /// Ensures that the overlays' files are there, durable.

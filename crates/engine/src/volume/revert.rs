@@ -157,7 +157,7 @@ fn job(engine: &Inner, tx: &Tx, found: &VolumeRow, row: &VolumeSnapshotRow, imag
     let params = Params {
         name: name.clone(),
         snapshot: row.id,
-        switch: restore::plan_overlay(engine, tx, disk, &base, row.size_bytes)?,
+        switch: restore::plan_overlay(engine, tx, disk, &base, row.size_bytes).map_err(snapshot::create::refused)?,
     };
     Ok(NewJob {
         kind: KIND,

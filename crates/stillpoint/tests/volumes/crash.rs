@@ -66,7 +66,6 @@ fn put_back(aside: Option<(std::path::PathBuf, std::path::PathBuf)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "tells which case it was when a test fails")]
 async fn a_daemon_that_dies_while_a_volume_is_snapshotted_or_reverted_loses_nothing() {
     let mut rig = Rig::new(&[]).await;
     let at = rig.add_volume().await;

@@ -56,6 +56,9 @@ async fn snapshots_of_a_free_volume_come_and_go_in_any_order_and_it_goes_back_to
 
     // The middle one goes: its layer is merged, and nobody notices.
     rig.drop_snapshot(second.id).await.unwrap();
+    // What is asked for while that lasts waits for its end.
+    let meanwhile = rig.take(at).await;
+    rig.drop_snapshot(meanwhile.id).await.unwrap();
     eventually("the merge", || async { (rig.layers(at).await == 3).then_some(()) }).await;
     rig.settled().await;
     rig.prove_volume(at, &[&first, &third]).await;

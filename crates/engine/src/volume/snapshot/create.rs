@@ -185,7 +185,13 @@ fn alone(
         let text = format!("Invalid volume: volume {} is unusable: {why}.", disk.id);
         return Err(Fault::new(FaultCode::VolumeStatus, text));
     }
-    let is_waited_for = lock::holding_saga(tx, Entity::Disk(disk.id))?.as_deref() == Some(settle::KIND);
+    // Its job is under way; or the daemon merges what lies below, which changes nothing that the disk shows: the end of that
+    // begins the job.
+    let holder = lock::holding_saga(tx, Entity::Disk(disk.id))?;
+    let is_waited_for = matches!(
+        holder.as_deref(),
+        Some(settle::KIND | crate::snapshot::delete::KIND_MERGE)
+    );
     if !is_waited_for {
         lock::expect_free(tx, Entity::Disk(disk.id), &called(disk)).map_err(refused)?;
     }
@@ -227,7 +233,7 @@ fn alone(
         return Ok(Work::AtRest(None));
     }
     crate::disk::create::expect_space(&engine.house.domain_name(), available_bytes, limits::RESERVE_BYTES)?;
-    Ok(Work::AtRest(Some(settle::enqueue(engine, tx, actor, disk)?)))
+    Ok(Work::AtRest(Some(settle::enqueue(tx, actor, disk)?)))
 }
 
 /// The parent of an active image that holds nothing, if it shows the same: it has the size, and is a moment that was.

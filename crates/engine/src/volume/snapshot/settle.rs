@@ -37,21 +37,61 @@ use stillpoint_store::{
     job::JobRow,
     volume, volume_snapshot,
 };
-use stillpoint_types::{FaultCode, ImageFormat, JobId, now_micros};
+use stillpoint_types::{DiskId, FaultCode, ImageFormat, ImageId, JobId, now_micros};
 
 pub(crate) const KIND: &str = "volume_snapshot";
 const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
-    /// What the disk is called.
+    disk: DiskId,
+    /// What it is called.
     name: String,
-    /// Base: the active image; overlay: what becomes active.
-    switch: SwitchDisk,
+    /// The active image.
+    base: ImageId,
+    base_format: ImageFormat,
+    /// What becomes active.
+    overlay: ImageId,
+    size_bytes: u64,
+}
+
+impl Params {
+    fn switch(&self, engine: &Inner) -> SwitchDisk {
+        SwitchDisk {
+            disk: self.disk,
+            base: engine.image_file(self.base, self.base_format),
+            overlay: engine.image_file(self.overlay, ImageFormat::Cow),
+            size_bytes: self.size_bytes,
+        }
+    }
+}
+
+/// A merge of the daemon's own is over: what waits for it of the disks that it has locked is made now. Their content is what
+/// it was when these snapshots were asked for, as its locks give way to the next jobs' in this one transaction.
+pub(crate) fn after_merge(tx: &Tx, job: &JobRow) -> Result<(), Fault> {
+    let mut waiting = Vec::new();
+    for lock in stillpoint_store::job::locks(tx, "disk")? {
+        if lock.job != job.id {
+            continue;
+        }
+        let id: DiskId = lock.entity.parse().map_err(Fault::internal)?;
+        if volume_snapshot::is_waiting(tx, id)? {
+            waiting.extend(disk::get(tx, id)?);
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    stillpoint_store::job::unlock(tx, job.id)?;
+    for row in waiting {
+        let begun = tx.nested(|tx| enqueue(tx, &Actor::of_job(job), &row));
+        begun.map(drop).or_else(|why| fail(tx, &row, &why))?;
+    }
+    Ok(())
 }
 
 /// Plans the job of a disk that has none.
-pub(super) fn enqueue(engine: &Inner, tx: &Tx, actor: &Actor, disk: &DiskRow) -> Result<JobId, Fault> {
+pub(super) fn enqueue(tx: &Tx, actor: &Actor, disk: &DiskRow) -> Result<JobId, Fault> {
     let name = called(disk);
     let chain = image::chain(tx, disk.image)?;
     if chain.len() >= limits::CHAIN_MAX {
@@ -63,10 +103,14 @@ pub(super) fn enqueue(engine: &Inner, tx: &Tx, actor: &Actor, disk: &DiskRow) ->
         return Err(Fault::new(FaultCode::ChainTooDeep, text));
     }
     let active = chain.last().ok_or_else(|| Fault::internal("a disk without image"))?;
-    let switch = restore::plan_overlay(engine, tx, disk.id, active, disk.size_bytes)?;
+    let row = restore::overlay_row(tx, disk.id, active, disk.size_bytes).map_err(refused)?;
     let params = Params {
+        disk: disk.id,
         name: name.clone(),
-        switch,
+        base: active.id,
+        base_format: active.format,
+        overlay: row.id,
+        size_bytes: disk.size_bytes,
     };
     let job = NewJob {
         kind: KIND,
@@ -95,7 +139,7 @@ pub(crate) fn load(row: &JobRow) -> Result<Arc<dyn Saga>, Fault> {
 impl Settle {
     /// Whether the active image holds nothing, so that its parent shows the same and no layer is needed.
     async fn is_empty(&self, cx: &Cx) -> Result<bool, StepError> {
-        let SwitchDisk { disk, base, .. } = self.params.switch.clone();
+        let SwitchDisk { disk, base, .. } = self.params.switch(&cx.engine);
         if base.format != ImageFormat::Cow {
             return Ok(false);
         }
@@ -112,19 +156,33 @@ impl Settle {
     }
 }
 
+/// The rows of what could not be done.
+fn fail(tx: &Tx, disk: &DiskRow, why: &Fault) -> Result<(), Fault> {
+    let detail = if why.code == FaultCode::NoSpace {
+        message::NO_STORAGE
+    } else {
+        message::UNKNOWN
+    };
+    for id in volume_snapshot::fail_waiting(tx, disk.id, &why.text, now_micros())? {
+        let (about, doing) = (message::About::Snapshot(id), message::Doing::Snapshot);
+        message::write(tx, disk.project, about, doing, detail, &why.text)?;
+    }
+    Ok(())
+}
+
 /// The rows of what was done.
 fn record(tx: &Tx, params: &Params, is_empty: bool) -> Result<usize, Fault> {
-    let SwitchDisk {
+    let Params {
         disk, base, overlay, ..
-    } = &params.switch;
+    } = params;
     let shown = if is_empty {
-        image::delete(tx, overlay.id)?;
+        image::delete(tx, *overlay)?;
         let row = disk::get(tx, *disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
         shown_below(tx, row.image, row.size_bytes)?.ok_or_else(|| Fault::internal("an empty image lost its parent"))?
     } else {
-        image::set_state(tx, overlay.id, ImageState::Live)?;
-        disk::set_image(tx, *disk, overlay.id)?;
-        base.id
+        image::set_state(tx, *overlay, ImageState::Live)?;
+        disk::set_image(tx, *disk, *overlay)?;
+        *base
     };
     let many = volume_snapshot::settle(tx, *disk, shown)?;
     // Until somebody gets the disk, further snapshots need nothing but their rows.
@@ -135,10 +193,10 @@ fn record(tx: &Tx, params: &Params, is_empty: bool) -> Result<usize, Fault> {
 #[async_trait]
 impl Saga for Settle {
     async fn run(&self, cx: &Cx) -> Result<Done, StepError> {
-        crate::files::expect_recorded(&cx.engine, vec![self.params.switch.disk]).await?;
+        crate::files::expect_recorded(&cx.engine, vec![self.params.disk]).await?;
         let is_empty = self.is_empty(cx).await?;
         if !is_empty {
-            restore::make_overlays(cx, std::slice::from_ref(&self.params.switch)).await?;
+            restore::make_overlays(cx, &[self.params.switch(&cx.engine)]).await?;
         }
         let (params, job, actor) = (self.params.clone(), cx.job.clone(), cx.actor());
         Ok(Done::nothing().and(move |tx| {
@@ -149,13 +207,13 @@ impl Saga for Settle {
             );
             Event::new(What::SnapshotDone, text)
                 .by(&actor)
-                .disk(job.project, params.switch.disk, &params.name)
+                .disk(job.project, params.disk, &params.name)
                 .write(tx)
         }))
     }
 
     async fn undo(&self, cx: &Cx) -> Result<Undo, StepError> {
-        restore::withdraw_overlays(cx, std::slice::from_ref(&self.params.switch)).await?;
+        restore::withdraw_overlays(cx, &[self.params.switch(&cx.engine)]).await?;
         Ok(Undo::Undone)
     }
 
@@ -164,17 +222,10 @@ impl Saga for Settle {
     }
 
     fn undone(&self, tx: &Tx, job: &JobRow, why: &Fault) -> Result<(), Fault> {
-        let SwitchDisk { disk, overlay, .. } = &self.params.switch;
-        image::delete(tx, overlay.id)?;
-        let detail = if why.code == FaultCode::NoSpace {
-            message::NO_STORAGE
-        } else {
-            message::UNKNOWN
-        };
-        for id in volume_snapshot::fail_waiting(tx, *disk, &why.text, now_micros())? {
-            let (about, doing) = (message::About::Snapshot(id), message::Doing::Snapshot);
-            message::write(tx, job.project, about, doing, detail, &why.text)?;
-        }
+        let Params { disk, overlay, .. } = &self.params;
+        image::delete(tx, *overlay)?;
+        let row = disk::get(tx, *disk)?.ok_or_else(|| Fault::internal("the disk is gone"))?;
+        fail(tx, &row, why)?;
         let text = format!(
             "Failed to create snapshots of disk '{}': {}",
             self.params.name, why.text
