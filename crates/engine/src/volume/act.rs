@@ -3,12 +3,12 @@
 //! A volume that a VM of ours has is attached and detached through that VM alone. One that is kept here, or that a server
 //! outside has, is refused by the other dialects ([`super::expect_unclaimed`]).
 
-use super::{kind, wrong_status};
+use super::{kind, snapshot::create::refused, wrong_status};
 use crate::command::{
     Origin,
     volume::{ActOnVolume, VolumeAction},
 };
-use crate::{engine::Inner, fault::Fault, limits};
+use crate::{engine::Inner, fault::Fault, limits, snapshot::preview};
 use std::sync::Arc;
 use stillpoint_store::{
     Conn, Tx,
@@ -37,6 +37,7 @@ fn act(tx: &Tx, who: &Caller, command: ActOnVolume) -> Result<(), Fault> {
             if row.status != Available {
                 return Err(wrong_status(&row, "reserving it", "available"));
             }
+            expect_not_kept(tx, &row)?;
             say(Some(Attaching))
         }
         VolumeAction::Unreserve => {
@@ -110,6 +111,11 @@ fn ours(row: &VolumeRow, what: &str) -> Fault {
     Fault::new(FaultCode::VolumeStatus, text)
 }
 
+/// A VM that is on trial may have it again at any time.
+fn expect_not_kept(conn: &Conn, row: &VolumeRow) -> Result<(), Fault> {
+    preview::expect_none_keeps(conn, row.disk.id, "attach the volume").map_err(refused)
+}
+
 fn has_outside(conn: &Conn, row: &VolumeRow) -> Result<bool, Fault> {
     Ok(!volume::outside(conn, &[row.disk.id])?.is_empty())
 }
@@ -129,6 +135,7 @@ fn attach(
     ) {
         return Err(wrong_status(row, "attaching it", "available or attaching"));
     }
+    expect_not_kept(tx, row)?;
     if server.is_none() && host.is_none() {
         return Err(Fault::new(
             FaultCode::Incomplete,
