@@ -5,13 +5,15 @@ use crate::{
     command::{
         Accepted, Origin,
         volume::{
-            AcceptVolume, ActOnVolume, CreateVolume, CreateVolumeSnapshot, DeleteVolume, DeleteVolumeSnapshot, ExtendVolume, Limits,
-            Metadata, MetadataChange, OfferVolume, ResetVolumeSnapshot, RevertVolume, TypeFields, UpdateVolume,
-            UpdateVolumeSnapshot,
+            AcceptVolume, ActOnVolume, CreateVolume, CreateVolumeSnapshot, DeleteVolume, DeleteVolumeSnapshot,
+            ExtendVolume, Limits, Metadata, MetadataChange, OfferVolume, ResetVolumeSnapshot, RevertVolume, TypeFields,
+            UpdateVolume, UpdateVolumeSnapshot,
         },
     },
     fault::Fault,
-    view::volume::{Listed, MessageView, OfferView, Offered, QuotaView, VolumeQuery, VolumeSnapshotView, VolumeTypeView, VolumeView},
+    view::volume::{
+        Listed, MessageView, OfferView, Offered, QuotaView, VolumeQuery, VolumeSnapshotView, VolumeTypeView, VolumeView,
+    },
     volume,
 };
 use stillpoint_types::{Caller, DiskId, ProjectId, VolumeSnapshotId, VolumeTypeId};

@@ -188,6 +188,9 @@ fn overlays(
                 ),
             ));
         }
+        if let Some(row) = stillpoint_store::disk::get(tx, disk)? {
+            crate::volume::expect_unclaimed(tx, &row, "restore Snapshot", false)?;
+        }
         if image::is_half_merged(tx, id)? {
             let text = format!(
                 "Cannot restore Snapshot. The removal of snapshot '{}' was begun and failed, so its image of disk {disk} \
@@ -346,8 +349,11 @@ fn attach_as_kept(tx: &Tx, id: VmId, kept: &SnapshotConfig) -> Result<(), Fault>
         stillpoint_store::checkpoint::forget_disk(tx, a.disk)?;
     }
     for (position, a) in (0..).zip(&kept.attachments) {
+        let Some(disk) = stillpoint_store::disk::get(tx, a.disk)? else {
+            continue;
+        };
         let elsewhere = vm::attachments_of_disk(tx, a.disk)?.iter().any(|of| of.vm != id);
-        if elsewhere || stillpoint_store::disk::get(tx, a.disk)?.is_none() {
+        if elsewhere || crate::volume::is_claimed(tx, &disk)? {
             continue;
         }
         vm::put_attachment(tx, &a.row(id, position))?;

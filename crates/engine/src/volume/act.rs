@@ -3,12 +3,12 @@
 //! A volume that a VM of ours has is attached and detached through that VM alone. One that is kept here, or that a server
 //! outside has, is refused by the other dialects ([`super::expect_unclaimed`]).
 
-use super::{kind, wrong_status};
+use super::{kind, snapshot::create::refused, wrong_status};
 use crate::command::{
     Origin,
-    volume::{ActOnVolume, VolumeAction},
+    volume::{ActOnVolume, TypeRef, VolumeAction},
 };
-use crate::{engine::Inner, fault::Fault, limits};
+use crate::{engine::Inner, fault::Fault, limits, snapshot::preview};
 use std::sync::Arc;
 use stillpoint_store::{
     Conn, Tx,
@@ -37,6 +37,7 @@ fn act(tx: &Tx, who: &Caller, command: ActOnVolume) -> Result<(), Fault> {
             if row.status != Available {
                 return Err(wrong_status(&row, "reserving it", "available"));
             }
+            expect_not_kept(tx, &row)?;
             say(Some(Attaching))
         }
         VolumeAction::Unreserve => {
@@ -84,22 +85,25 @@ fn act(tx: &Tx, who: &Caller, command: ActOnVolume) -> Result<(), Fault> {
             Ok(volume::set_read_only(tx, id, read_only)?)
         }
         VolumeAction::ResetStatus { status, attached } => reset(tx, who, &row, status, attached),
-        VolumeAction::Retype(of_type) => {
-            if !matches!(row.status, Available | InUse) {
-                return Err(wrong_status(&row, "changing its type", "available or in-use"));
-            }
-            let wanted = kind::named(tx, who, Some(&of_type))?;
-            if wanted.id == row.of_type.0 {
-                let text = format!("Volume {id} is of type {} already.", wanted.name);
-                return Err(Fault::new(FaultCode::InvalidValue, text));
-            }
-            if let Some(asked) = kind::unsatisfied(&wanted.extra_specs) {
-                let text = format!("Type {} asks for {asked}, which no storage here has.", wanted.name);
-                return Err(Fault::new(FaultCode::InvalidValue, text));
-            }
-            Ok(volume::set_type(tx, id, wanted.id)?)
-        }
+        VolumeAction::Retype(of_type) => retype(tx, who, &row, &of_type),
     }
+}
+
+fn retype(tx: &Tx, who: &Caller, row: &VolumeRow, of_type: &TypeRef) -> Result<(), Fault> {
+    let id = row.disk.id;
+    if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
+        return Err(wrong_status(row, "changing its type", "available or in-use"));
+    }
+    let wanted = kind::named(tx, who, Some(of_type))?;
+    if wanted.id == row.of_type.0 {
+        let text = format!("Volume {id} is of type {} already.", wanted.name);
+        return Err(Fault::new(FaultCode::InvalidValue, text));
+    }
+    if let Some(asked) = kind::unsatisfied(&wanted.extra_specs) {
+        let text = format!("Type {} asks for {asked}, which no storage here has.", wanted.name);
+        return Err(Fault::new(FaultCode::InvalidValue, text));
+    }
+    Ok(volume::set_type(tx, id, wanted.id)?)
 }
 
 fn ours(row: &VolumeRow, what: &str) -> Fault {
@@ -108,6 +112,11 @@ fn ours(row: &VolumeRow, what: &str) -> Fault {
         row.disk.id
     );
     Fault::new(FaultCode::VolumeStatus, text)
+}
+
+/// A VM that is on trial may have it again at any time.
+fn expect_not_kept(conn: &Conn, row: &VolumeRow) -> Result<(), Fault> {
+    preview::expect_none_keeps(conn, row.disk.id, "attach the volume").map_err(refused)
 }
 
 fn has_outside(conn: &Conn, row: &VolumeRow) -> Result<bool, Fault> {
@@ -129,6 +138,7 @@ fn attach(
     ) {
         return Err(wrong_status(row, "attaching it", "available or attaching"));
     }
+    expect_not_kept(tx, row)?;
     if server.is_none() && host.is_none() {
         return Err(Fault::new(
             FaultCode::Incomplete,

@@ -71,6 +71,15 @@ pub(crate) fn wrong_status(row: &VolumeRow, what: &str, allowed: &str) -> Fault 
     Fault::new(FaultCode::VolumeStatus, text)
 }
 
+/// Whether a client of the volume APIs keeps a disk from VMs.
+pub(crate) fn is_claimed(conn: &Conn, disk: &DiskRow) -> Result<bool, Fault> {
+    match expect_unclaimed(conn, disk, "attach Virtual Disk", false) {
+        Ok(()) => Ok(false),
+        Err(fault) if fault.code == FaultCode::VolumeStatus => Ok(true),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Refuses to do to a disk what the other dialects want while a client of the volume APIs has it, or keeps it for somebody.
 /// A status that tells of an error keeps nobody from removing it.
 pub(crate) fn expect_unclaimed(conn: &Conn, disk: &DiskRow, what: &str, removing: bool) -> Result<(), Fault> {
@@ -80,6 +89,8 @@ pub(crate) fn expect_unclaimed(conn: &Conn, disk: &DiskRow, what: &str, removing
     let row = volume::get(conn, disk.id)?.ok_or_else(|| Fault::not_found("disk", disk.id))?;
     match row.stated {
         None | Some(Available) => Ok(()),
+        // What a VM of ours has is kept for nobody else, whatever is said of it.
+        Some(_) if row.attached => Ok(()),
         Some(
             Error | ErrorBackingUp | ErrorDeleting | ErrorExtending | ErrorManaging | ErrorRestoring | ErrorReverting,
         ) if removing => Ok(()),

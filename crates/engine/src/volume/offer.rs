@@ -135,7 +135,10 @@ fn take(tx: &Tx, who: &Caller, actor: &Actor, command: &AcceptVolume) -> Result<
     volume::set_stated(tx, row.disk, None)?;
     offer::delete(tx, row.id)?;
     let called = super::called(&found.disk);
-    let text = format!("Disk {called} was taken over from project {} by {}.", row.project, actor.name);
+    let text = format!(
+        "Disk {called} was taken over from project {} by {}.",
+        row.project, actor.name
+    );
     Event::new(What::DiskUpdated, text)
         .by(actor)
         .disk(project, row.disk, &called)
@@ -152,7 +155,9 @@ fn snapshots_of(tx: &Tx, id: DiskId) -> Result<(u64, u64), Fault> {
     };
     let found = volume_snapshot::page(tx, &all, &[])?.map(|found| found.rows);
     let counted = found.unwrap_or_default().into_iter().filter(|row| row.backup.is_none());
-    Ok(counted.fold((0, 0), |(many, gigabytes), row| (many + 1, gigabytes + gib(row.size_bytes))))
+    Ok(counted.fold((0, 0), |(many, gigabytes), row| {
+        (many + 1, gigabytes + gib(row.size_bytes))
+    }))
 }
 
 pub(crate) async fn withdraw(engine: &Arc<Inner>, who: &Caller, _origin: &Origin, id: Uuid) -> Result<(), Fault> {

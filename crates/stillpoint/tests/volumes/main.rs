@@ -1,10 +1,12 @@
 //! Snapshots of single volumes of a real QEMU's disks, on a whole core: whatever is taken, removed or gone back to, in any
-//! order and whoever has the volume, each snapshot holds what was written before it, byte for byte.
+//! order and whoever has the volume, each snapshot holds what was written before it, byte for byte. And volumes that are made of
+//! snapshots and of one another ([`making`]).
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 #[cfg(feature = "failpoints")]
 mod crash;
+mod making;
 #[path = "../backups/rig.rs"]
 #[allow(dead_code, reason = "the backups' tests use the rest")]
 mod rig;

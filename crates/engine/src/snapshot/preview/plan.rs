@@ -191,9 +191,10 @@ impl Scene<'_> {
         Ok(chosen)
     }
 
+    /// Another VM has it, or a client of the volume APIs.
     fn has_other_vm(&self, id: DiskId) -> Result<bool, Fault> {
         let all = vm::attachments_of_disk(self.tx, id)?;
-        Ok(all.iter().any(|a| a.vm != self.found.row.id))
+        Ok(all.iter().any(|a| a.vm != self.found.row.id) || crate::volume::is_claimed(self.tx, &self.present(id)?)?)
     }
 
     /// The disks that the client named, each with an image of any snapshot of the VM, or with its present one.
@@ -341,6 +342,7 @@ impl Scene<'_> {
 fn overlay(engine: &Inner, scene: &Scene<'_>, chosen: &Chosen) -> Result<SwitchDisk, Fault> {
     let (tx, now) = (scene.tx, scene.present(chosen.disk)?);
     let alias = &now.alias;
+    crate::volume::expect_unclaimed(tx, &now, "preview Snapshot", false)?;
     if scene.has_other_vm(now.id)? {
         let text = format!("Disk {alias} is attached to another VM; detach it there first.");
         return Err(refuse(FaultCode::DiskAttached, text));

@@ -24,7 +24,7 @@ async fn the_daemon_that_dies() {
 
 fn die(rig: &Rig, source: DiskId, point: &str) {
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "crash::the_daemon_that_dies"])
+        .args(["--ignored", "--exact", "making::crash::the_daemon_that_dies"])
         .env("STILLPOINT_CRASH_AT", point)
         .env("CRASH_DIR", rig.dir.path())
         .env("CRASH_VM", rig.vm.to_string())

@@ -294,10 +294,60 @@ async fn quotas_and_types_say_what_a_project_may_make() {
     };
     rig.engine.update_volume(&rig.who, &origin, update).await.unwrap();
     assert_eq!(rig.engine.disk(&rig.who, first).await.unwrap().alias, "x");
+    let (theirs, stranger) = (ProjectId::fresh(), UserId::fresh());
     let stranger = Caller {
-        roles: vec![(ProjectId::fresh(), Role::Member)],
-        ..member
+        user: stranger,
+        roles: vec![(theirs, Role::Member)],
+        ..member.clone()
     };
     assert_eq!(code(rig.engine.volume(&stranger, first).await), FaultCode::NotFound);
     assert_eq!(code(rig.engine.quota(&stranger, project).await), FaultCode::NotFound);
+
+    // It is offered to them, with its snapshot; only the key takes it.
+    let taken = snapshot(&rig, first).await;
+    let offer = |no_snapshots| OfferVolume {
+        volume: first,
+        name: None,
+        no_snapshots,
+    };
+    assert_eq!(
+        code(rig.engine.offer_volume(&member, &origin, offer(true)).await),
+        FaultCode::HasDependants
+    );
+    let offered = rig.engine.offer_volume(&member, &origin, offer(false)).await.unwrap();
+    assert_eq!(seen(&rig, first).await.status, VolumeStatus::AwaitingTransfer);
+    assert_eq!(code(attach(&rig, first).await), FaultCode::VolumeStatus);
+    assert_eq!(
+        code(rig.engine.volume_offer(&stranger, offered.offer.id).await),
+        FaultCode::NotFound
+    );
+    rig.engine
+        .withdraw_offer(&member, &origin, offered.offer.id)
+        .await
+        .unwrap();
+    assert_eq!(seen(&rig, first).await.status, VolumeStatus::Available);
+    let offered = rig.engine.offer_volume(&member, &origin, offer(false)).await.unwrap();
+    assert_eq!(
+        rig.engine.volume_offers(&member, project).await.unwrap(),
+        [offered.offer.clone()]
+    );
+    let accept = |key: &str| AcceptVolume {
+        offer: offered.offer.id,
+        key: key.into(),
+        project: theirs,
+    };
+    assert_eq!(
+        code(rig.engine.accept_volume(&stranger, &origin, accept("x")).await),
+        FaultCode::InvalidValue
+    );
+    rig.engine
+        .accept_volume(&stranger, &origin, accept(&offered.key))
+        .await
+        .unwrap();
+    assert_eq!(code(rig.engine.volume(&member, first).await), FaultCode::NotFound);
+    let view = rig.engine.volume(&stranger, first).await.unwrap();
+    assert_eq!((view.status, view.user), (VolumeStatus::Available, Some(stranger.user)));
+    assert!(rig.engine.volume_snapshot(&stranger, taken).await.is_ok());
+    let used = rig.engine.quota(&stranger, theirs).await.unwrap().usage;
+    assert_eq!((used.volumes, used.snapshots, used.gigabytes), (1, 1, 4));
 }
