@@ -3,13 +3,13 @@
 use crate::{Api, fault::Refused};
 use http::{HeaderMap, header};
 use std::sync::Arc;
-use stillpoint_auth::{AuthError, Scoped};
+use stillpoint_auth::{AuthError, Scoped, signature::Claim};
 
 /// Whether the request carries a signature, which wins over a token.
 pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
     headers
         .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes().starts_with(b"SDK-") || value.as_bytes().starts_with(b"V11-"))
+        .is_some_and(|value| Claim::is_meant(value.as_bytes()))
 }
 
 /// The owner of the request's token, narrowed to its scope.

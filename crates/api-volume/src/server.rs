@@ -115,9 +115,10 @@ async fn answer(
         }
         Handler::Authorised(handler) => {
             let scoped = if login::is_signed(&head.headers) {
+                let claim = signature::claim(head)?;
                 *is_read = true;
                 visit.body = read_body(true, body, BODY_MAX).await?;
-                let scoped = signature::verify(api, head, &visit.given, &visit.body).await?;
+                let scoped = signature::verify(api, head, &claim, &visit.given, &visit.body).await?;
                 allowed(route, &scoped, &visit.given)?;
                 Arc::new(scoped)
             } else {

@@ -12,7 +12,7 @@
 //! | `Prefer: persistent-auth` at login | [`Auth::login`], then [`Auth::issue_token`] with [`TokenKind::Session`] |
 //! | `Authorization: Bearer`, session cookie | [`Auth::caller_of_token`], then looks at [`Grant::kind`] and scope |
 //! | logout | [`Auth::revoke`] |
-//! | a signed request | [`Auth::access_key`] |
+//! | a signed request | [`signature::Claim::of`], then [`Auth::caller_of_claim`] with the body |
 //! | `POST /v3/auth/tokens` | `prove_...` as its method says, then [`Auth::issue_scoped`] |
 //! | `X-Auth-Token` | [`Auth::scoped_of_token`] |
 
@@ -29,6 +29,7 @@ mod prove;
 mod scope;
 mod scoped_token;
 mod seal;
+pub mod signature;
 mod token;
 mod view;
 
@@ -81,6 +82,7 @@ pub struct Auth {
     proofs: Arc<Proofs>,
     seal: Arc<Seal>,
     uses: Arc<Uses>,
+    repeats: Arc<signature::Repeats>,
     known: Arc<known::Known>,
 }
 
@@ -113,6 +115,7 @@ impl Auth {
             proofs: Arc::new(Proofs::new()?),
             seal: Arc::new(seal),
             uses: Arc::default(),
+            repeats: Arc::default(),
             known: Arc::default(),
         })
     }

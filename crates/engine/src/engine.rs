@@ -2,6 +2,7 @@
 
 mod commands;
 mod views;
+mod volume_jobs;
 mod volumes;
 
 use crate::{

@@ -14,7 +14,7 @@ use stillpoint_store::{
 };
 use stillpoint_types::{Caller, JobId, JobState, Need};
 
-fn view(row: JobRow) -> JobView {
+pub(crate) fn view(row: JobRow) -> JobView {
     let failure = row
         .failure
         .as_deref()

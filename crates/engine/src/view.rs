@@ -3,6 +3,7 @@
 //! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
 
 pub mod volume;
+pub mod volume_job;
 
 use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},

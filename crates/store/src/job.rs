@@ -167,6 +167,16 @@ pub fn get(conn: &Conn, id: JobId) -> Stored<Option<JobRow>> {
         .optional()?)
 }
 
+/// The jobs that one request began, oldest first, at most `limit`.
+pub fn of_request(conn: &Conn, correlation_id: &str, limit: u32) -> Stored<Vec<JobRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM job WHERE correlation_id = ?1 ORDER BY id LIMIT ?2")?;
+    Ok(statement
+        .query_map(params![correlation_id, limit], job_row)?
+        .collect::<Result<_, _>>()?)
+}
+
 /// The steps of a job, in order.
 pub fn steps(conn: &Conn, id: JobId) -> Stored<Vec<StepRow>> {
     let mut statement = conn

@@ -7,6 +7,7 @@ pub(crate) mod act;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
+pub(crate) mod job;
 pub(crate) mod kind;
 pub(crate) mod message;
 pub(crate) mod metadata;

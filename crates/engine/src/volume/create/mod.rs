@@ -100,6 +100,7 @@ fn plan(
         ..Usage::default()
     };
     quota::expect_room(tx, project, more)?;
+    quota::of_type::expect_room(tx, project, (of_type.id, &of_type.name), more)?;
     let unsatisfied = kind::unsatisfied(&of_type.extra_specs);
     // What no storage can hold is not filled, either.
     let base = base.filter(|_| unsatisfied.is_none());
