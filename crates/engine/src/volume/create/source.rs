@@ -107,7 +107,6 @@ pub(super) fn of_volume(tx: &Tx, who: &Caller, id: DiskId) -> Result<Base, Fault
 fn freeze(tx: &Tx, row: &VolumeRow) -> Result<Freeze, Fault> {
     let Some(a) = vm::attachments_of_disk(tx, row.disk.id)?.into_iter().next() else {
         crate::backup::expect_none_of_disk(tx, row.disk.id, "make a volume of it")?;
-        preview::expect_none_keeps(tx, row.disk.id, "make a volume of it")?;
         return Ok(Freeze::AtRest(row.disk.clone(), None));
     };
     let found = vm::get(tx, a.vm)?.ok_or_else(|| Fault::internal("the VM is gone"))?;
