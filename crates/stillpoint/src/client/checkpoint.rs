@@ -79,7 +79,7 @@ async fn delete(session: &Session, options: &Delete) -> Result<ExitCode, Trouble
     ))
     .lose("the base of incremental backups that would begin at it: the next one from it is a full one")
     .keep("the other checkpoints, and backups that were taken");
-    if !plan.confirm(session, &options.sure)? {
+    if !plan.confirm(session, &options.sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let failure = format!(

@@ -386,7 +386,7 @@ async fn delete(session: &Session, options: &Delete) -> Result<ExitCode, Trouble
         ))
         .lose("its place in every snapshot and checkpoint")
         .blocked(status == "locked", "it is locked");
-    if !plan.confirm(session, &options.sure)? {
+    if !plan.confirm(session, &options.sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let service = session.system().disks_service().disk_service(&id);

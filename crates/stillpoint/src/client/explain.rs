@@ -81,7 +81,7 @@ async fn of_vm(session: &Session, name: &str) -> Result<Facts, Trouble> {
     let mut helps = Vec::new();
     match vm::status(&found) {
         "not_responding" => {
-            helps.push("its QEMU does not answer: nothing is guessed until it does or is gone".to_owned())
+            helps.push("its QEMU does not answer: nothing is guessed until it does or is gone".to_owned());
         }
         "paused" => helps.push(format!(
             "make room if its storage is full, then: stillpoint vm start {name}"

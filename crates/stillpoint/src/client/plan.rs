@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// Whether to go on: not with `--dry-run`, not without a yes.
-    pub(crate) fn confirm(&self, session: &Session, sure: &Sure) -> Result<bool, Trouble> {
+    pub(crate) async fn confirm(&self, session: &Session, sure: &Sure) -> Result<bool, Trouble> {
         if sure.dry_run {
             if session.json {
                 print(&serde_json::json!({ "dry_run": true, "plan": self }).to_string())?;
@@ -91,11 +91,7 @@ impl Plan {
         });
         drop(out);
         let asked = asked.map_err(|error| Trouble::of("the question cannot be asked", error))?;
-        let mut answer = String::new();
-        if asked {
-            let read = std::io::stdin().lock().read_line(&mut answer);
-            read.map_err(|error| Trouble::of("the answer cannot be read", error))?;
-        }
+        let answer = if asked { answer().await? } else { String::new() };
         if matches!(answer.trim(), "y" | "Y" | "yes") {
             return Ok(true);
         }
@@ -103,4 +99,17 @@ impl Plan {
             .hint("give --yes to do it without a question, or --dry-run to see what it would do")
             .code(code::UNCONFIRMED))
     }
+}
+
+/// A line from the terminal. It is read by a thread of its own, so that Ctrl-C ends the question, too.
+async fn answer() -> Result<String, Trouble> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_bytes| line)
+    });
+    let unread = |error| Trouble::of("the answer cannot be read", error);
+    read.await
+        .map_err(std::io::Error::other)
+        .and_then(|line| line)
+        .map_err(unread)
 }

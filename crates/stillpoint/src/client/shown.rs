@@ -118,9 +118,10 @@ impl Watch {
 
 /// A moment as people read it, UTC.
 pub(crate) fn moment(micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(micros)
-        .map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
-        .unwrap_or_else(|_| "-".to_owned())
+    jiff::Timestamp::from_microsecond(micros).map_or_else(
+        |_no_moment| "-".to_owned(),
+        |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
 }
 
 /// A text, or a dash for none.

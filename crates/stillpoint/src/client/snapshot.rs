@@ -283,7 +283,7 @@ async fn delete(session: &Session, options: &Destroy) -> Result<ExitCode, Troubl
     if found.one.persist_memorystate == Some(true) {
         plan = plan.lose("the guest's memory of that moment");
     }
-    if !plan.confirm(session, &options.sure)? {
+    if !plan.confirm(session, &options.sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let service = found.service.snapshots_service().snapshot_service(&found.id);
@@ -316,7 +316,7 @@ async fn restore(session: &Session, options: &Restore) -> Result<ExitCode, Troub
         !matches!(status(&found.vm), "down" | "suspended"),
         format!("it is {}: stillpoint vm shutdown {vm}", status(&found.vm)),
     );
-    if !plan.confirm(session, sure)? {
+    if !plan.confirm(session, sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let service = found.service.snapshots_service().snapshot_service(&found.id);
@@ -380,7 +380,11 @@ async fn end(session: &Session, options: &End, is_commit: bool) -> Result<ExitCo
         .lose("everything that was written in the preview")
         .keep("all snapshots, and what was on the disks before")
     };
-    if !plan.blocked(is_running, blocker).confirm(session, &options.sure)? {
+    if !plan
+        .blocked(is_running, blocker)
+        .confirm(session, &options.sure)
+        .await?
+    {
         return Ok(ExitCode::SUCCESS);
     }
     let word = if is_commit { "committed" } else { "undone" };

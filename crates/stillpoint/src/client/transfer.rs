@@ -115,7 +115,7 @@ async fn cancel(session: &Session, options: &Cancel) -> Result<ExitCode, Trouble
         )),
         _ => plan.lose("the client's way to the rest of the bytes").keep("the disk"),
     };
-    if !plan.confirm(session, &options.sure)? {
+    if !plan.confirm(session, &options.sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let service = session.system().image_transfers_service().image_transfer_service(id);

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_vm_hangs_below_the_newest_snapshot_or_the_one_that_it_previews() {
         let active = one("Active VM", "active", "ok");
-        assert_eq!(draw(&[active.clone()]), "you are here: the VM as it is now");
+        assert_eq!(draw(std::slice::from_ref(&active)), "you are here: the VM as it is now");
         let line = [one("a", "regular", "ok"), one("b", "regular", "locked"), active.clone()];
         assert_eq!(
             draw(&line),

@@ -122,13 +122,12 @@ impl From<Error> for Trouble {
             }
             _ => None,
         };
-        let code = match error.status() {
-            Some(401 | 403) => code::NOT_ALLOWED,
-            Some(404) => code::NOT_FOUND,
-            Some(409) => code::IN_THE_WAY,
-            Some(_) => code::FAILED,
-            None if error.is_transient() => code::UNREACHED,
-            None => code::FAILED,
+        let code = match &error {
+            Error::Auth(_) => code::NOT_ALLOWED,
+            Error::NotFound(_) => code::NOT_FOUND,
+            Error::Refused(refusal) if refusal.status == 409 => code::IN_THE_WAY,
+            Error::Transport { .. } | Error::Timeout { .. } => code::UNREACHED,
+            _ => code::FAILED,
         };
         let trouble = Self::of("the server did not do it", error).code(code);
         match hint {

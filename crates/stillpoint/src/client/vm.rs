@@ -278,7 +278,7 @@ async fn stop(session: &Session, options: &Destroy) -> Result<ExitCode, Trouble>
     ))
     .lose("what its guest has not yet written to its disks, and its memory")
     .keep("disks and snapshots");
-    if !plan.confirm(session, &options.sure)? {
+    if !plan.confirm(session, &options.sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let failure = format!("the VM {:?} was not stopped", options.vm);
@@ -336,7 +336,7 @@ async fn delete(session: &Session, options: &Delete) -> Result<ExitCode, Trouble
             plan.lose(text)
         };
     }
-    if !plan.confirm(session, sure)? {
+    if !plan.confirm(session, sure).await? {
         return Ok(ExitCode::SUCCESS);
     }
     let failure = format!("the VM {name:?} was not deleted");

@@ -198,9 +198,7 @@ mod tests {
         let args = ["stillpoint", "serve", "--data-dir", "d"].iter().chain(args);
         match crate::cli::Cli::parse_from(args).command {
             crate::cli::Command::Serve(options) => Config::merge(options),
-            crate::cli::Command::Doctor(_) | crate::cli::Command::Backup { .. } => {
-                unreachable!("the arguments above say serve")
-            }
+            other => unreachable!("the arguments above say serve, and not {other:?}"),
         }
     }
 
