@@ -103,7 +103,7 @@ impl Volumes {
     ///
     /// # Errors
     /// When it is refused, or does not become so.
-    pub fn create(&self, kind: &str, fields: Value) -> Result<String> {
+    pub fn create(&self, kind: &str, fields: &Value) -> Result<String> {
         let made = self
             .ask("POST", &format!("{kind}s"), Some(&json!({ kind: fields })))?
             .expect(&[202])?

@@ -70,7 +70,7 @@ impl Place {
 
     /// What a snapshot holds, seen through a volume that is made from it.
     fn shows(&self, snapshot: &str, byte: u8) -> Result<()> {
-        let copy = self.volumes.create("volume", json!({"snapshot_id": snapshot}))?;
+        let copy = self.volumes.create("volume", &json!({"snapshot_id": snapshot}))?;
         holds(&self.daemon, &self.admin, &copy, 1, byte)?;
         self.volumes
             .ask("DELETE", &format!("volumes/{copy}"), None)?
@@ -117,11 +117,11 @@ impl Place {
     }
 
     fn dies_at(&mut self, point: &str, work: Work) -> Result<()> {
-        let volume = self.volumes.create("volume", json!({"size": 1, "name": "seed"}))?;
+        let volume = self.volumes.create("volume", &json!({"size": 1, "name": "seed"}))?;
         write(&self.daemon, &self.admin, &volume, 1, 1)?;
         let snapshot = self
             .volumes
-            .create("snapshot", json!({"volume_id": volume, "name": "first"}))?;
+            .create("snapshot", &json!({"volume_id": volume, "name": "first"}))?;
         self.write(&volume, 2)?;
         self.daemon.stop()?;
         self.daemon.set_env("STILLPOINT_CRASH_AT", Some(point));

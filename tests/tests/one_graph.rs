@@ -101,7 +101,7 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
         .iter()
         .find(|s| s["volume_id"] == first.as_str())
         .context("a member of the first disk")?;
-    let copy = volumes.create("volume", json!({"snapshot_id": of_first["id"], "name": "copy"}))?;
+    let copy = volumes.create("volume", &json!({"snapshot_id": of_first["id"], "name": "copy"}))?;
     checks.item("V143", || holds(&daemon, &admin, &copy, 1, 1));
     checks.item("copy in oVirt", || {
         let shown = admin.get(&format!("disks/{copy}"))?.expect(&[200])?.xml()?;
@@ -190,11 +190,11 @@ fn a_running_guests_volume_is_snapshotted_live_with_all_that_was_written_before_
     console.wait_record(before + 50, LONG)?;
 
     // The newest of several is deleted while the guest writes; what is left restores the moment that it is of.
-    let late = volumes.create("snapshot", json!({"volume_id": disk, "name": "late"}))?;
-    let later = volumes.create("snapshot", json!({"volume_id": disk, "name": "later"}))?;
+    let late = volumes.create("snapshot", &json!({"volume_id": disk, "name": "late"}))?;
+    let later = volumes.create("snapshot", &json!({"volume_id": disk, "name": "later"}))?;
     refused(&volumes.ask("DELETE", &format!("snapshots/{late}"), None)?, 202)?;
     volumes.gone("snapshot", &late)?;
-    let copy = volumes.create("volume", json!({"snapshot_id": id}))?;
+    let copy = volumes.create("volume", &json!({"snapshot_id": id}))?;
     for gone in [&id, &later] {
         refused(&volumes.ask("DELETE", &format!("snapshots/{gone}"), None)?, 202)?;
         volumes.gone("snapshot", gone)?;

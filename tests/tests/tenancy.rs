@@ -20,11 +20,11 @@ impl Theirs {
     fn furnish(of: &Volumes) -> Result<Self> {
         let metadata = json!({"unheard-key": "unheard-value"});
         let volume = json!({"size": 1, "name": "unheard-volume", "metadata": metadata});
-        let volume = of.create("volume", volume)?;
+        let volume = of.create("volume", &volume)?;
         let snapshot = json!({"volume_id": volume, "name": "unheard-snapshot", "metadata": metadata});
         Ok(Self {
             project: of.project.clone(),
-            snapshot: of.create("snapshot", snapshot)?,
+            snapshot: of.create("snapshot", &snapshot)?,
             volume,
         })
     }

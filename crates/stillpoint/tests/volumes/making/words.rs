@@ -329,7 +329,7 @@ async fn quotas_and_types_say_what_a_project_may_make() {
     let offered = rig.engine.offer_volume(&member, &origin, offer(false)).await.unwrap();
     assert_eq!(
         rig.engine.volume_offers(&member, project).await.unwrap(),
-        [offered.offer.clone()]
+        std::slice::from_ref(&offered.offer)
     );
     let accept = |key: &str| AcceptVolume {
         offer: offered.offer.id,
