@@ -43,6 +43,8 @@ fn login(api: &Api, user: &str, scope: &Value) -> Result<String> {
 fn path(route: &Route, project: &str) -> String {
     let segments = route.pattern.split('/').map(|segment| match segment {
         "{project}" => project,
+        // A quota's project: the token's own, the only one whose quota everybody sees.
+        "{of}" => DEMO,
         segment if segment.starts_with('{') => NOTHING,
         segment => segment,
     });
