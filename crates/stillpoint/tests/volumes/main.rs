@@ -3,6 +3,7 @@
 //! snapshots and of one another ([`making`]).
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(clippy::too_many_lines, reason = "each test is one story")]
 
 #[cfg(feature = "failpoints")]
 mod crash;
