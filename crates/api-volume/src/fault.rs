@@ -223,11 +223,6 @@ impl Refused {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Bodies are application/json")
     }
 
-    /// 501: what the API has and this version does not do.
-    pub(crate) fn not_implemented(text: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, text)
-    }
-
     /// 503.
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
