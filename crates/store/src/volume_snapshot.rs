@@ -338,10 +338,12 @@ pub fn delete(tx: &Tx, id: VolumeSnapshotId) -> Stored<()> {
 /// place of a recorded `available`.
 pub fn live(conn: &Conn) -> Stored<Vec<(VolumeSnapshotId, VolumeSnapshotStatus)>> {
     let mut statement = conn.sql().prepare_cached(
+        // A job of another kind only looks at it.
         "SELECT v.id AS id, CASE job.kind WHEN 'snapshot_create' THEN 'creating' WHEN 'backup' THEN 'creating'
              WHEN 'snapshot_delete' THEN 'deleting' ELSE 'restoring' END AS status
          FROM entity_lock CROSS JOIN job ON job.id = job_id CROSS JOIN volume_snapshot AS v ON v.vm_snapshot_id = entity_id
          WHERE entity_lock.kind = 'snapshot'
+         AND job.kind IN ('snapshot_create', 'backup', 'snapshot_delete', 'snapshot_restore', 'snapshot_preview')
          UNION ALL
          SELECT entity_id, 'restoring' FROM entity_lock WHERE kind = 'volume_snapshot'
          UNION ALL

@@ -433,3 +433,65 @@ async fn lists_are_exact_in_any_order_and_cost_the_same_when_there_are_many() {
         .unwrap();
     assert_eq!(page.count, Some(60 + u64::try_from(MANY).unwrap()));
 }
+
+#[tokio::test]
+async fn what_an_older_daemon_left_has_its_rows_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let (project, disk, backup) = (ProjectId::fresh(), DiskId::fresh(), BackupId::fresh());
+    let [mine, kept, of_backup] = [(); 3].map(|()| SnapshotId::fresh());
+    {
+        let sql = rusqlite::Connection::open(folder.path().join("catalogue.db")).unwrap();
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+        let mut files: Vec<_> = std::fs::read_dir(migrations)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        files.sort();
+        for file in files.iter().take(7) {
+            sql.execute_batch(&std::fs::read_to_string(file).unwrap()).unwrap();
+        }
+        let (domain, image, vm) = (DomainId::fresh(), ImageId::fresh(), VmId::fresh());
+        sql.execute_batch(&format!(
+            "CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT;
+             INSERT INTO schema_version VALUES (7, 'clients', 1);
+             INSERT INTO storage_domain VALUES ('{domain}', 'data', '/data', 1);
+             INSERT INTO image VALUES ('{image}', '{disk}', NULL, '{domain}', 'cow', 1073741825, 'live', 1);
+             INSERT INTO disk VALUES ('{disk}', '{project}', '{domain}', 'd', '', 2147483648, 1, '{image}', NULL, 1);
+             INSERT INTO vm VALUES ('{vm}', '{project}', 'vm', '{{}}', 'down', '', NULL, NULL, 1, 1, NULL, NULL);
+             INSERT INTO snapshot VALUES ('{mine}', '{vm}', 'regular', 'monday', 7, 1, NULL, NULL);
+             INSERT INTO snapshot VALUES ('{kept}', '{vm}', 'preview', 'kept', 8, 2, NULL, NULL);
+             INSERT INTO snapshot VALUES ('{of_backup}', '{vm}', 'regular', 'auto', 9, 3, NULL, NULL);
+             INSERT INTO backup VALUES ('{backup}', '{project}', '{vm}', 'vm', '', 'snapshot', NULL, '{backup}', '{of_backup}',
+                                        'ready', 1, NULL, 9, 9, 9, NULL);
+             INSERT INTO backup_disk VALUES ('{backup}', '{disk}', '{image}', 1, 'full', NULL, 0);
+             INSERT INTO snapshot_disk SELECT id, '{disk}', '{image}' FROM snapshot;"
+        ))
+        .unwrap();
+    }
+    let store = open(folder.path());
+    let all = Listing {
+        limit: 10,
+        count: true,
+        ..Listing::default()
+    };
+    let live = read(&store, volume_snapshot::live).await;
+    let found = read(&store, move |conn| volume_snapshot::page(conn, &all, &[]))
+        .await
+        .unwrap();
+    assert_eq!(found.count, Some(2));
+    let [auto, monday] = found.rows.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (monday.vm_snapshot, monday.name.as_deref(), monday.size_bytes),
+        (Some(mine), Some("monday"), GIB + 1)
+    );
+    assert_eq!(
+        (auto.backup, auto.name.clone()),
+        (Some(backup), Some(format!("autobk_snapshot_vbs_{backup}")))
+    );
+    assert_eq!(live, [(auto.id, VolumeSnapshotStatus::BackingUp)]);
+    let counted = read(&store, move |conn| usage::of_project(conn, project)).await;
+    assert_eq!(counted, recount(folder.path(), project));
+    assert_eq!((counted.snapshots, counted.gigabytes), (1, 4));
+}

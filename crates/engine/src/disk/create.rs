@@ -179,7 +179,7 @@ fn plan(
         None => None,
     };
     let to = command.attach.map(|(vm, _)| vm).map(|vm| (vm, plug));
-    let job = new_job(engine, &image, &row, alias, to, locks)?;
+    let job = new_job(engine, &image, &row, &alias, to, locks)?;
     Ok(Accepted {
         id,
         job: Some(enqueue(tx, actor, job)?),
@@ -191,14 +191,14 @@ fn new_job(
     engine: &Inner,
     image: &ImageRow,
     row: &DiskRow,
-    alias: String,
+    alias: &str,
     to: Option<(VmId, Option<AttachFields>)>,
     locks: Vec<Wanted>,
 ) -> Result<NewJob, Fault> {
     let (vm, plug) = to.unzip();
     let params = Params {
         disk: row.id,
-        alias: alias.clone(),
+        alias: alias.to_owned(),
         image: engine.image_ref(image),
         size_bytes: row.size_bytes,
         allocation: if row.sparse {
@@ -225,7 +225,7 @@ fn new_job(
 pub(crate) fn begin(engine: &Inner, tx: &Tx, actor: &Actor, image: &ImageRow, row: &DiskRow) -> Result<JobId, Fault> {
     let called = crate::volume::called(row);
     let locks = vec![Wanted::exclusive(Entity::Disk(row.id), &called)];
-    enqueue(tx, actor, new_job(engine, image, row, called, None, locks)?)
+    enqueue(tx, actor, new_job(engine, image, row, &called, None, locks)?)
 }
 
 /// Attaches the new disk at once, or returns how a VM that runs shall get it.

@@ -6,7 +6,7 @@
 use super::{kind, snapshot::create::refused, wrong_status};
 use crate::command::{
     Origin,
-    volume::{ActOnVolume, VolumeAction},
+    volume::{ActOnVolume, TypeRef, VolumeAction},
 };
 use crate::{engine::Inner, fault::Fault, limits, snapshot::preview};
 use std::sync::Arc;
@@ -85,22 +85,25 @@ fn act(tx: &Tx, who: &Caller, command: ActOnVolume) -> Result<(), Fault> {
             Ok(volume::set_read_only(tx, id, read_only)?)
         }
         VolumeAction::ResetStatus { status, attached } => reset(tx, who, &row, status, attached),
-        VolumeAction::Retype(of_type) => {
-            if !matches!(row.status, Available | InUse) {
-                return Err(wrong_status(&row, "changing its type", "available or in-use"));
-            }
-            let wanted = kind::named(tx, who, Some(&of_type))?;
-            if wanted.id == row.of_type.0 {
-                let text = format!("Volume {id} is of type {} already.", wanted.name);
-                return Err(Fault::new(FaultCode::InvalidValue, text));
-            }
-            if let Some(asked) = kind::unsatisfied(&wanted.extra_specs) {
-                let text = format!("Type {} asks for {asked}, which no storage here has.", wanted.name);
-                return Err(Fault::new(FaultCode::InvalidValue, text));
-            }
-            Ok(volume::set_type(tx, id, wanted.id)?)
-        }
+        VolumeAction::Retype(of_type) => retype(tx, who, &row, &of_type),
     }
+}
+
+fn retype(tx: &Tx, who: &Caller, row: &VolumeRow, of_type: &TypeRef) -> Result<(), Fault> {
+    let id = row.disk.id;
+    if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
+        return Err(wrong_status(row, "changing its type", "available or in-use"));
+    }
+    let wanted = kind::named(tx, who, Some(of_type))?;
+    if wanted.id == row.of_type.0 {
+        let text = format!("Volume {id} is of type {} already.", wanted.name);
+        return Err(Fault::new(FaultCode::InvalidValue, text));
+    }
+    if let Some(asked) = kind::unsatisfied(&wanted.extra_specs) {
+        let text = format!("Type {} asks for {asked}, which no storage here has.", wanted.name);
+        return Err(Fault::new(FaultCode::InvalidValue, text));
+    }
+    Ok(volume::set_type(tx, id, wanted.id)?)
 }
 
 fn ours(row: &VolumeRow, what: &str) -> Fault {

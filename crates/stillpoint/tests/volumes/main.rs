@@ -3,6 +3,7 @@
 //! snapshots and of one another ([`making`]).
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(clippy::too_many_lines, reason = "each test is one story")]
 
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -104,6 +105,49 @@ async fn snapshots_of_a_free_volume_come_and_go_in_any_order_and_it_goes_back_to
             .snapshots,
         0
     );
+}
+
+/// Numbers without an outside: the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_done_to_a_volume_each_snapshot_keeps_what_it_held() {
+    let mut rig = Rig::new(&[]).await;
+    let at = rig.add_volume().await;
+    let (mut dice, mut kept): (Dice, Vec<Taken>) = (Dice(11), vec![]);
+    for turn in 0..60_u8 {
+        match dice.below(8) {
+            0 | 1 => {
+                let offset = u64::try_from(dice.below(12)).unwrap() * MIB;
+                rig.write_by_server(at, turn + 1, offset, 2 * MIB).await;
+            }
+            2..=4 => kept.push(rig.take(at).await),
+            5 | 6 if !kept.is_empty() => {
+                let gone = kept.swap_remove(dice.below(kept.len()));
+                rig.drop_snapshot(gone.id).await.unwrap();
+            }
+            7 if !kept.is_empty() => {
+                let to = kept[dice.below(kept.len())].clone();
+                rig.revert(at, &to, RevertRule::Any).await;
+            }
+            _ => {}
+        }
+        if turn % 12 == 11 {
+            rig.settled().await;
+            rig.prove_volume(at, &kept.iter().collect::<Vec<_>>()).await;
+        }
+    }
+    assert!(kept.len() > 3, "the walk kept nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! A volume on the rig of the backups' tests: what a client of a volume API does to it, and what its snapshots hold.
 
 use crate::rig::*;
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 use stillpoint_engine::{Fault, command::volume::*, command::*, view::volume::*};
 use stillpoint_store::{StoreError, image, volume_snapshot};
 use stillpoint_types::*;
@@ -185,27 +188,30 @@ impl Rig {
         self.dir.path().join("images").join(format!("{}.{ending}", row.id))
     }
 
-    fn content(&self, file: &std::path::Path) -> Bytes {
+    /// What a file and all below it show; `None`: a merge has it just now.
+    fn content(&self, file: &Path) -> Option<Bytes> {
         let copy = self.dir.path().join("copy.raw");
-        let (from, to) = (file.to_str().unwrap(), copy.to_str().unwrap());
-        run("qemu-img", &["convert", "-U", "-O", "raw", from, to]);
-        let mut bytes = std::fs::read(&copy).unwrap();
+        let done = Command::new("qemu-img")
+            .args(["convert", "-U", "-O", "raw"])
+            .args([file, &copy])
+            .output()
+            .unwrap();
+        let mut bytes = done.status.success().then(|| std::fs::read(&copy).unwrap())?;
         bytes.resize(bytes.len().max(usize::try_from(SIZE).unwrap()), 0);
-        bytes
+        Some(bytes)
     }
 
     /// The volume and these snapshots hold what they must, byte for byte.
     pub(crate) async fn prove_volume(&self, disk: usize, taken: &[&Taken]) {
         for taken in taken {
             // A merge may have given it another file a moment ago.
-            let file = self.snapshot_file(taken.id).await;
-            assert!(self.content(&file) == taken.then, "snapshot {} changed", taken.id);
+            let content = || async { self.content(&self.snapshot_file(taken.id).await) };
+            let found = eventually("the snapshot's content", content).await;
+            assert!(found == taken.then, "snapshot {} changed", taken.id);
         }
-        let active = self.active_file(self.disks[disk]).await;
-        assert!(
-            self.content(&active) == self.now[disk],
-            "the volume is not what was written"
-        );
+        let content = || async { self.content(&self.active_file(self.disks[disk]).await) };
+        let found = eventually("the volume's content", content).await;
+        assert!(found == self.now[disk], "the volume is not what was written");
     }
 
     /// Nothing is locked, and no merge is under way.
