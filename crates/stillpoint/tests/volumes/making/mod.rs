@@ -245,7 +245,18 @@ async fn volumes_are_made_of_snapshots_and_of_one_another_and_share_nothing_that
         Some(taken),
         "where it is from is still told"
     );
-    for id in [made[0], made[4], of_one_of_them, later, of_snapshot, of_attached] {
+    // oVirt's removal of a disk takes its snapshots along.
+    let alone = snapshot(&rig, of_attached).await;
+    let command = DeleteDisk { disk: of_attached };
+    rig.engine
+        .delete_disk(&rig.who, &Origin::default(), command)
+        .await
+        .unwrap();
+    assert_eq!(
+        code(rig.engine.volume_snapshot(&rig.who, alone).await),
+        FaultCode::NotFound
+    );
+    for id in [made[0], made[4], of_one_of_them, later, of_snapshot] {
         eventually("a removal", || async { remove(&rig, id, false).await.ok() }).await;
     }
     let images = rig.dir.path().join("images");
