@@ -252,6 +252,15 @@ def check_rollback(evs, volume, snapshots):
         made, _ = make(evs, "other")
         with refused(400, "EVS.5400"):
             back(snapshots[0], made.volume_ids[0])
+    with check("a volume is offered and taken back"):
+        option = v2.CreateVolumeTransferOption(name="gift", volume_id=made.volume_ids[0])
+        body = v2.CinderCreateVolumeTransferRequestBody(transfer=option)
+        offer = evs.cinder_create_volume_transfer(v2.CinderCreateVolumeTransferRequest(body=body)).transfer
+        assert offer.auth_key and status_of(evs, made.volume_ids[0]) == "awaiting-transfer", offer
+        listed = evs.cinder_list_volume_transfers(v2.CinderListVolumeTransfersRequest()).transfers
+        assert [one.id for one in listed] == [offer.id], listed
+        evs.cinder_delete_volume_transfer(v2.CinderDeleteVolumeTransferRequest(transfer_id=offer.id))
+        assert status_of(evs, made.volume_ids[0]) == "available"
         wait_job(evs, evs.delete_volume(v2.DeleteVolumeRequest(volume_id=made.volume_ids[0])).job_id)
 
 

@@ -168,6 +168,11 @@ fn snapshots() -> String {
     format!("/v3/{DEMO}/snapshots")
 }
 
+/// The same noun at Cinder's path.
+fn cinder() -> String {
+    format!("/volume/v3/{DEMO}/snapshots")
+}
+
 fn asking(volume: &str, more: &Value) -> Value {
     let mut snapshot = json!({"volume_id": volume});
     if let (Some(object), Some(more)) = (snapshot.as_object_mut(), more.as_object()) {
@@ -327,10 +332,21 @@ fn the_vendors_example_is_served_word_by_word_and_what_it_forbids_is_refused() {
         alice.snapshot(&volume, &long)?;
         Ok(())
     });
+    checks.item("E130", || {
+        for (key, value) in [("name", "a".repeat(65)), ("description", "d".repeat(86))] {
+            let made = alice.ask("POST", &cinder(), &asking(&volume, &json!({key: value})), 202)?;
+            alice.wait_snapshot(
+                made["snapshot"]["id"].as_str().context("no id")?,
+                "available",
+                &["creating"],
+            )?;
+        }
+        Ok(())
+    });
     checks.item("E131", || {
         let name = "n".repeat(200);
         let body = json!({"snapshot": {"volume_id": volume, "name": name}});
-        let made = alice.ask("POST", &format!("/volume/v3/{DEMO}/snapshots"), &body, 202)?;
+        let made = alice.ask("POST", &cinder(), &body, 202)?;
         let id = made["snapshot"]["id"].as_str().context("no id")?;
         let shown = alice.ask("GET", &format!("/v2/{DEMO}/cloudsnapshots/{id}"), &Value::Null, 200)?;
         ensure!(shown["snapshot"]["name"] == name, "{shown}");
@@ -527,6 +543,26 @@ fn a_snapshot_that_a_backup_works_from_is_seen_and_left_alone() {
     admin
         .wait_status(&format!("vms/{vm}/backups/{backup}"), "phase", "ready", LONG)
         .unwrap();
+    checks.item("E138", || {
+        let path = format!("/v2/{DEMO}/os-quota-sets/{DEMO}?usage=True");
+        let quota = alice.ask("GET", &path, &Value::Null, 200)?;
+        ensure!(quota["quota_set"]["snapshots"]["in_use"] == 0, "{quota}");
+        let headers = [
+            ("X-Auth-Token", alice.token.as_str()),
+            ("OpenStack-API-Version", "volume 3.65"),
+        ];
+        let listed = alice
+            .api
+            .send("GET", &format!("{}/detail", cinder()), &headers, None)?
+            .expect(&[200])?
+            .json()?;
+        let all = listed["snapshots"].as_array().context("no list")?;
+        ensure!(
+            all.len() == 2 && all.iter().all(|snapshot| snapshot["consumes_quota"] == false),
+            "{listed}"
+        );
+        Ok(())
+    });
     checks.item("E136 E137", || {
         for volume in [&first, &second] {
             let shown = of_backup(&alice, volume, "autobk_snapshot_csbs_", &backup)?;

@@ -14,7 +14,7 @@ mod services;
 mod show;
 mod snapshot;
 mod snapshot_action;
-mod transfers;
+pub(crate) mod transfers;
 mod types;
 mod versions;
 mod volume;

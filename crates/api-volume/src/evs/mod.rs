@@ -15,7 +15,10 @@ mod snapshot;
 mod versions;
 mod volume;
 
-use crate::route::{Route, route};
+use crate::{
+    cinder::transfers,
+    route::{Route, route},
+};
 
 pub(crate) static ROUTES: &[Route] = &[
     route!(Evs Public GET "/" "versions/list" => versions::list),
@@ -81,6 +84,13 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Evs Operate POST "/v2.1/{project}/cloudvolumes/{volume}/action" "volume/action" => volume::act),
     route!(Evs Operate POST "/v2/{project}/cloudvolumes/{volume}/action" "volume/action" => volume::act),
     route!(Evs Read GET "/v1/{project}/jobs/{job}" "job/get" => job::get),
+    // Offers to other projects, which are Cinder's in form, too.
+    route!(Evs Operate POST "/v2/{project}/os-volume-transfer" "transfers/add" => transfers::add),
+    route!(Evs Read GET "/v2/{project}/os-volume-transfer" "transfers/list" => transfers::list),
+    route!(Evs Read GET "/v2/{project}/os-volume-transfer/detail" "transfers/detail" => transfers::detail),
+    route!(Evs Read GET "/v2/{project}/os-volume-transfer/{id}" "transfers/get" => transfers::get),
+    route!(Evs Operate DELETE "/v2/{project}/os-volume-transfer/{id}" "transfers/remove" => transfers::delete),
+    route!(Evs Operate POST "/v2/{project}/os-volume-transfer/{id}/accept" "transfers/accept" => transfers::accept),
     // Odds and ends.
     route!(Evs Read GET "/v2/{project}/os-quota-sets/{target}" "quota/get" => odds::quota),
     route!(Evs Read GET "/v2/{project}/types" "types/list" => odds::types),

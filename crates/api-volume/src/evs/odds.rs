@@ -32,10 +32,17 @@ pub(crate) async fn quota(call: Call) -> Result<Answer, Refused> {
     add("backups", limits.backups, 0);
     add("backup_gigabytes", limits.backup_gigabytes, 0);
     add("per_volume_gigabytes", limits.per_volume_gigabytes, 0);
-    // No quota is kept of single types.
+    let of_types = call.engine().type_quotas(call.who(), Some(project)).await?;
+    for of_type in &of_types {
+        add(&of_type.name, of_type.limit, of_type.used);
+    }
+    // EVS's own types that there are none of.
     for kind in ["SATA", "SAS", "SSD"] {
         for counted in ["volumes", "snapshots", "gigabytes"] {
-            add(&format!("{counted}_{kind}"), None, 0);
+            let name = format!("{counted}_{kind}");
+            if of_types.iter().all(|of_type| of_type.name != name) {
+                add(&name, None, 0);
+            }
         }
     }
     set.insert("id".to_owned(), json!(target));
