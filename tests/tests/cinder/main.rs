@@ -166,11 +166,11 @@ fn versions_volumes_and_snapshots_answer_as_cinder_does() {
     let cinder = Cinder::login(&daemon).unwrap();
     let mut checks = Checks::default();
     versions(&cinder, &mut checks);
-    snapshots::snapshot_bodies(&cinder, &mut checks);
-    snapshots::snapshot_lists(&cinder, &mut checks);
-    changes::snapshot_changes(&cinder, &mut checks);
+    snapshots::snapshot_bodies(&cinder, &mut checks).unwrap();
+    snapshots::snapshot_lists(&cinder, &mut checks).unwrap();
+    changes::snapshot_changes(&cinder, &mut checks).unwrap();
     volumes::volumes(&cinder, &mut checks);
-    volumes::volume_actions(&cinder, &mut checks);
+    volumes::volume_actions(&cinder, &mut checks).unwrap();
     volumes::installation(&cinder, &mut checks);
     checks.finish();
 }

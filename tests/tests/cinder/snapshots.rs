@@ -3,8 +3,8 @@
 use super::*;
 
 #[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
-pub(super) fn snapshot_bodies(cinder: &Cinder, checks: &mut Checks) {
-    let volume = cinder.make("volume", &json!({"size": 1})).unwrap();
+pub(super) fn snapshot_bodies(cinder: &Cinder, checks: &mut Checks) -> Result<()> {
+    let volume = cinder.make("volume", &json!({"size": 1}))?;
     let asked = |body: Value| cinder.at("alice", 0, "POST", "snapshots", &json!({"snapshot": body}));
     let drop_all = || -> Result<()> {
         let all = cinder.get(&format!("snapshots?volume_id={volume}"))?;
@@ -208,17 +208,18 @@ pub(super) fn snapshot_bodies(cinder: &Cinder, checks: &mut Checks) {
             Ok(())
         })
     });
+    Ok(())
 }
 
 #[expect(clippy::too_many_lines, reason = "a list of items, each of a few lines")]
-pub(super) fn snapshot_lists(cinder: &Cinder, checks: &mut Checks) {
-    let volume = cinder.make("volume", &json!({"size": 1})).unwrap();
+pub(super) fn snapshot_lists(cinder: &Cinder, checks: &mut Checks) -> Result<()> {
+    let volume = cinder.make("volume", &json!({"size": 1}))?;
     let made: Vec<String> = (1..=3)
         .map(|at| {
             let body = json!({"volume_id": volume, "name": format!("s{at}"), "metadata": {"a": at.to_string()}});
-            cinder.make("snapshot", &body).unwrap()
+            cinder.make("snapshot", &body)
         })
-        .collect();
+        .collect::<Result<_>>()?;
     let newest_first: Vec<&str> = made.iter().rev().map(String::as_str).collect();
     let list = |user: &str, minor: u16, query: &str| {
         let path = format!("snapshots?volume_id={volume}&{query}");
@@ -346,4 +347,5 @@ pub(super) fn snapshot_lists(cinder: &Cinder, checks: &mut Checks) {
         }
         Ok(())
     });
+    Ok(())
 }
