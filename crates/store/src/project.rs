@@ -134,6 +134,14 @@ pub fn delete(tx: &Tx, id: ProjectId) -> Result<bool, StoreError> {
     tx.sql()
         .prepare_cached("UPDATE app_user SET default_project_id = NULL WHERE default_project_id = ?1")?
         .execute([id.to_string()])?;
+    for statement in [
+        "DELETE FROM quota WHERE project_id = ?1",
+        "DELETE FROM volume_type_access WHERE project_id = ?1",
+        "DELETE FROM message WHERE project_id = ?1",
+        "DELETE FROM project_usage WHERE project_id = ?1",
+    ] {
+        tx.sql().prepare_cached(statement)?.execute([id.to_string()])?;
+    }
     let mut statement = tx.sql().prepare_cached("DELETE FROM project WHERE id = ?1")?;
     Ok(statement.execute([id.to_string()])? > 0)
 }
