@@ -141,8 +141,21 @@ impl Run<'_> {
         }
     }
 
+    /// Reads all files again, one after the other.
+    pub(super) async fn read_all_again(
+        &self,
+        partial: &Partial,
+        written: Vec<Written>,
+    ) -> Result<Vec<point::Disk>, Trouble> {
+        let mut disks = Vec::with_capacity(written.len());
+        for disk in written {
+            disks.push(self.read_again(partial, disk).await?);
+        }
+        Ok(disks)
+    }
+
     /// Reads a file again, from the disk itself as far as the system allows, and compares it with what came.
-    pub(super) async fn read_again(&self, partial: &Partial, written: Written) -> Result<point::Disk, Trouble> {
+    async fn read_again(&self, partial: &Partial, written: Written) -> Result<point::Disk, Trouble> {
         let Written { mut disk, came } = written;
         let path = partial.file(&disk.file);
         let bar = self

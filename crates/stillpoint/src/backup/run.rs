@@ -3,10 +3,12 @@
 //! ```text
 //! look at VM and directory ── start backup ── ready ── per disk: transfer, extents, data, file, end ──┐
 //!                                                                                                     │
-//!        point gets its name ── read everything again, compare, digests ── finalize backup ──────────┘
+//!        point gets its name ──┬── read everything again, compare, digests ──┬───────────────────────┘
+//!                              └── finalize backup ──────────────────────────┘
 //! ```
-//! The backup is finalized before the files are read again: the server shall not wait for this disk. Whatever happens
-//! before, it is finalized as well (see `session`), and no point appears.
+//! The backup is finalized as soon as the files are durable, while they are read again: the server shall not wait for this
+//! disk, nor this disk for the server. Whatever happens before, it is finalized as well (see `session`), and no point
+//! appears.
 
 use super::{
     Trouble, blocking, connect,
@@ -124,7 +126,9 @@ impl Run<'_> {
             .read_all(&partial, &mut wanted, manifest.backup_id.as_deref())
             .await?;
         let mut warnings = Vec::new();
-        if let Err(trouble) = self.opened.finalize_backup().await {
+        // The server merges while this disk is read: neither waits for the other.
+        let (finalized, read) = tokio::join!(self.opened.finalize_backup(), self.read_all_again(&partial, written));
+        if let Err(trouble) = finalized {
             // The data is whole. Only what the server would remember for the next run is in doubt.
             manifest.checkpoint_id = None;
             let cause = trouble.chain();
@@ -134,9 +138,7 @@ impl Run<'_> {
         } else {
             self.folder.cross_out()?;
         }
-        for disk in written {
-            manifest.disks.push(self.read_again(&partial, disk).await?);
-        }
+        manifest.disks = read?;
         if ovf.is_none() {
             warnings.push("the server gave no OVF document; a restore uses the hardware in the manifest".to_owned());
         }

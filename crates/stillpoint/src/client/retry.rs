@@ -10,9 +10,15 @@ use tokio::time::sleep;
 const FAILURES_MAX: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Between two looks at something that goes on.
-const LOOK_MIN: Duration = Duration::from_millis(100);
+/// Between two looks at something that goes on: an eighth of the time that it has taken, so that no more than that is
+/// waited in vain.
+const LOOK_MIN: Duration = Duration::from_millis(20);
 const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// How long to wait for the next look.
+fn until_next_look(waited: Duration) -> Duration {
+    (waited / 8).clamp(LOOK_MIN, LOOK_MAX)
+}
 
 /// Counts failures in a row.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub(crate) async fn poll<T>(
     limit: Duration,
     mut look: impl AsyncFnMut() -> Result<Option<T>, Unseen>,
 ) -> Result<T, Trouble> {
-    let (begin, mut pause) = (Instant::now(), LOOK_MIN);
+    let begin = Instant::now();
     let mut last: Option<Error>;
     loop {
         match look().await {
@@ -77,8 +83,7 @@ pub(crate) async fn poll<T>(
                 None => Trouble::new(text),
             });
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LOOK_MAX);
+        sleep(until_next_look(begin.elapsed())).await;
     }
 }
 
@@ -98,5 +103,23 @@ impl From<Error> for Unseen {
 impl From<Trouble> for Unseen {
     fn from(trouble: Trouble) -> Self {
         Self::Final(trouble)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_seen_an_eighth_of_its_time_later_at_most() {
+        let mut waited = Duration::ZERO;
+        let mut looks = 0;
+        while waited < Duration::from_secs(60) {
+            let pause = until_next_look(waited);
+            assert!(pause >= LOOK_MIN && pause <= LOOK_MAX && pause <= LOOK_MIN.max(waited / 8));
+            waited += pause;
+            looks += 1;
+        }
+        assert!(looks < 80, "{looks} looks in a minute");
     }
 }

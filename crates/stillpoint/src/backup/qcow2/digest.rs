@@ -125,14 +125,32 @@ pub(crate) fn digest(
         let clusters: u64 = of_data.map(|part| part.count).sum();
         let piece = usize::try_from(clusters * CLUSTER_BYTES).expect("4 MiB at most");
         fill(path, file, &mut buffer[..piece])?;
-        whole.update(&buffer[..piece]);
-        content.insert(area, of_area(&parts, &buffer[..piece]));
+        content.insert(area, both(&mut whole, &parts, &buffer[..piece]));
         read(piece as u64);
     }
     Ok(Digests {
         file: hex(&whole.finalize()),
         content: content.finish(),
     })
+}
+
+/// Less data is not worth a thread.
+const THREAD_MIN_BYTES: usize = 512 << 10;
+
+/// Takes an area's data into the file's digest; its own digest. The two are computed at the same time.
+fn both(whole: &mut Sha256, parts: &[Run], data: &[u8]) -> [u8; 32] {
+    if data.len() >= THREAD_MIN_BYTES {
+        return std::thread::scope(|scope| {
+            let one = std::thread::Builder::new().spawn_scoped(scope, || of_area(parts, data));
+            whole.update(data);
+            // Without a thread to be had, or when it ended badly, it is done here.
+            one.ok()
+                .and_then(|one| one.join().ok())
+                .unwrap_or_else(|| of_area(parts, data))
+        });
+    }
+    whole.update(data);
+    of_area(parts, data)
 }
 
 /// Lower-case hexadecimal.

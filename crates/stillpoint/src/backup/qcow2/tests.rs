@@ -187,6 +187,35 @@ fn a_large_sparse_disk_costs_what_it_holds_and_qemu_agrees() {
 }
 
 #[test]
+fn digests_do_not_depend_on_how_much_data_an_area_has() {
+    use sha2::{Digest as _, Sha256};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("areas.qcow2");
+    // A whole area, areas of few and of some clusters, and one that is half data and half zeroes.
+    let runs = [(0, 64), (70, 1), (130, 7), (192, 8), (260, 32)];
+    let mut map = Map::new(400 * C as u64).unwrap();
+    for (first, count) in runs {
+        map.push(first, count, Kind::Data).unwrap();
+    }
+    map.push(292, 28, Kind::Zero).unwrap();
+    let clusters: u64 = runs.iter().map(|(_, count)| count).sum();
+    let content: Vec<u8> = (0..clusters as usize * C).map(|at| (at / 1000) as u8).collect();
+    let writer = Writer::create(&path, map, None).unwrap();
+    writer.write_data(0, &content).unwrap();
+    let (map, layout) = writer.finish().unwrap();
+    let (mut rest, mut expected) = (content.as_slice(), Areas::default());
+    for (area, parts) in areas(&map) {
+        let data = parts.iter().filter(|part| part.kind == Kind::Data);
+        let (of_area_here, after) = rest.split_at(data.map(|part| part.count as usize).sum::<usize>() * C);
+        expected.insert(area, of_area(&parts, of_area_here));
+        rest = after;
+    }
+    let digests = digest(&path, &std::fs::File::open(&path).unwrap(), &map, &layout, |_| ()).unwrap();
+    assert_eq!(digests.content, expected.finish());
+    assert_eq!(digests.file, hex(&Sha256::digest(std::fs::read(&path).unwrap())));
+}
+
+#[test]
 fn refcounts_are_right_when_they_need_more_than_one_block() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("many.qcow2");
