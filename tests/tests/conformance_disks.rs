@@ -316,6 +316,10 @@ fn gone(api: &Api, path: &str) -> Result<()> {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "two VMs, and what becomes of a snapshot between them"
+)]
 fn a_snapshot_of_a_disk_is_read_at_another_vm_and_goes_when_it_is_detached() {
     let scene = Scene::start().unwrap();
     let (daemon, api) = (&scene.daemon, &scene.alice);
@@ -428,4 +432,51 @@ fn a_snapshot_is_attached_wherever_the_daemon_dies() -> Result<()> {
         eventually(LONG, "its file to go", || Ok((files(&daemon)? == 2).then_some(())))?;
     }
     Ok(())
+}
+
+/// A statistic's value.
+fn datum(list: &Xml, name: &str) -> Result<f64> {
+    let found = list.children.iter().find(|item| item.text_at("name") == Some(name));
+    let found = found.with_context(|| format!("no {name} in {list:?}"))?;
+    Ok(found.text_at("values/value/datum").context("no datum")?.parse()?)
+}
+
+#[test]
+fn what_a_machine_uses_is_told_while_it_runs() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let api = daemon.api("admin")?;
+    let vm = api.create_vm(&VmSpec::new("measured").memory_mib(64).without_guest())?;
+    let disk = api.create_disk("measured_0", SIZE)?;
+    api.attach(&vm, &disk, "virtio", true)?;
+    let (of_vm, of_disk) = (format!("vms/{vm}/statistics"), format!("disks/{disk}/statistics"));
+    let down = get(&api, &of_vm)?;
+    ensure!(datum(&down, "memory.installed")? == 67_108_864.0 && datum(&down, "memory.used")? == 0.0);
+    api.start(&vm)?;
+    eventually(LONG, "the firmware to have read the disk", || {
+        let (vm, disk) = (get(&api, &of_vm)?, get(&api, &of_disk)?);
+        let used = datum(&vm, "memory.used")?;
+        ensure!(used > 0.0 && used <= 67_108_864.0, "{vm:?}");
+        ensure!(datum(&vm, "elapsed.time")? < 600.0, "{vm:?}");
+        let parts = datum(&vm, "cpu.current.guest")? + datum(&vm, "cpu.current.hypervisor")?;
+        ensure!((datum(&vm, "cpu.current.total")? - parts).abs() < 0.02, "{vm:?}");
+        Ok((parts > 0.0 && datum(&disk, "disk.read.latency")? > 0.0).then_some(()))
+    })?;
+    let list = get(&api, &of_disk)?;
+    let first = list.children.first().context("a statistic")?;
+    let one = get(&api, &format!("{of_disk}/{}", first.id()?))?;
+    ensure!(one.text_at("name") == Some("data.current.read") && one.text_at("unit") == Some("bytes_per_second"));
+    ensure!(one.find("disk").context("its disk")?.id()? == disk);
+    ensure!(api.get(&format!("{of_disk}/{vm}"))?.status == 404);
+    let followed = get(
+        &api,
+        &format!("vms/{vm}?follow=statistics,disk_attachments.disk.statistics"),
+    )?;
+    ensure!(datum(followed.find("statistics").context("inlined")?, "memory.used")? > 0.0);
+    let inner = followed.find("disk_attachments/disk_attachment/disk/statistics");
+    ensure!(inner.is_some_and(|list| list.children.len() == 5), "{followed:?}");
+    let host = get(&api, "hosts")?.children.first().context("a host")?.id()?.to_owned();
+    ensure!(get(&api, &format!("hosts/{host}/nics"))?.name == "host_nics");
+    api.stop(&vm)?;
+    ensure!(datum(&get(&api, &of_vm)?, "cpu.current.total")? == 0.0);
+    daemon.scan_log(&[])
 }

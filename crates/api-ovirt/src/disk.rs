@@ -8,7 +8,7 @@ use crate::{
     follow::{Follow, Known, known},
     house,
     list::{self, Listing},
-    search,
+    search, statistic,
 };
 use std::{str::FromStr, time::Duration};
 use stillpoint_engine::{
@@ -31,7 +31,7 @@ pub(crate) static FOLLOW: &[Known] = &[
 ];
 
 /// Sub-collections of a disk that have nothing in them.
-pub(crate) const EMPTY: &[&str] = &["permissions", "statistics"];
+pub(crate) const EMPTY: &[&str] = &["permissions"];
 
 struct Disks {
     /// Only those of this storage domain.
@@ -252,7 +252,9 @@ pub(crate) async fn show(call: &Call, view: &DiskView, follow: &Follow) -> Resul
         disk.disk_snapshots = Some(shown.collect());
     }
     disk.permissions = follow.below("permissions").map(|_| Vec::new());
-    disk.statistics = follow.below("statistics").map(|_| Vec::new());
+    if follow.below("statistics").is_some() {
+        disk.statistics = Some(statistic::of_disk(call, view).await?);
+    }
     Ok(disk)
 }
 
@@ -282,6 +284,7 @@ pub(crate) fn represent(base: &str, view: &DiskView) -> model::Disk {
     head.name = Some(view.alias.clone());
     head.description = Some(view.description.clone());
     head.add_link("disksnapshots");
+    head.add_link("statistics");
     for path in EMPTY {
         head.add_link(path);
     }

@@ -144,7 +144,11 @@ pub(crate) fn few_by<T: Wire>(
 
 /// An empty collection, named after the last word of the route.
 pub(crate) fn empty(call: &Call) -> Answer {
-    let word = call.visit.route.pattern.rsplit('/').next().unwrap_or_default();
+    let word = match call.visit.route.pattern {
+        "/hosts/{id}/nics" => "host_nics",
+        "/hosts/{id}/storage" => "host_storages",
+        other => other.rsplit('/').next().unwrap_or_default(),
+    };
     let body = match call.encoding() {
         Encoding::Xml => {
             format!(
@@ -256,6 +260,16 @@ pub(crate) async fn hosts(call: Call) -> Result<Answer, Refused> {
             _ => around.field(&host.head, name),
         },
     )
+}
+
+/// What a host has that is not modelled: its collections are empty.
+const HOST_EMPTY: &[&str] = &["nics", "permissions", "statistics", "storage", "tags"];
+
+/// `GET /hosts/{id}/<one of HOST_EMPTY>`
+pub(crate) async fn host_nothing(call: Call) -> Result<Answer, Refused> {
+    let house = call.house().await?;
+    only(&call, &host(call.base(), &house, &Follow::default()))?;
+    Ok(empty(&call))
 }
 
 /// `GET /hosts/{id}`
@@ -463,8 +477,12 @@ pub(crate) fn host(base: &str, house: &House, follow: &Follow) -> model::Host {
         Some(below) => Some(Box::new(cluster(base, house, below))),
         None => model::Cluster::reference(id.as_str(), format!("{base}/clusters/{id}")),
     };
+    let mut head = head(base, "hosts", &house.host);
+    for path in HOST_EMPTY {
+        head.add_link(path);
+    }
     model::Host {
-        head: head(base, "hosts", &house.host),
+        head,
         address: Some(house.host.1.clone()),
         cpu: Some(model::Cpu {
             architecture: Some("x86_64".into()),
@@ -534,7 +552,7 @@ fn vnic_profile(base: &str, house: &House) -> model::VnicProfile {
 }
 
 /// Ids of fixed lists are numbers written as UUIDs, as oVirt Engine does it.
-fn numbered(index: usize) -> String {
+pub(crate) fn numbered(index: usize) -> String {
     format!("00000000-0000-0000-0000-{:012}", index + 1)
 }
 

@@ -50,6 +50,7 @@ mod search;
 mod server;
 mod snapshot;
 mod sso;
+mod statistic;
 #[cfg(test)]
 mod tests;
 mod together;

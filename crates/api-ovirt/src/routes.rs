@@ -4,7 +4,7 @@ use crate::{
     attachment, backup, checkpoint, disk, disk_action, disk_snapshot, domain, event, external, house, image_transfer,
     job, nic, pki, preview, root,
     route::{Access, Handler, Place, Route, Shape},
-    snapshot, sso, user, vm, vm_action,
+    snapshot, sso, statistic, user, vm, vm_action,
 };
 use http::Method;
 
@@ -79,7 +79,8 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Read GET "/vms/{vm}/permissions" "vm/permissions" => vm::nothing),
     api!(Read GET "/vms/{vm}/reporteddevices" "vm/reporteddevices" => vm::nothing),
     api!(Read GET "/vms/{vm}/sessions" "vm/sessions" => vm::nothing),
-    api!(Read GET "/vms/{vm}/statistics" "vm/statistics" => vm::nothing),
+    api!(Read GET "/vms/{vm}/statistics" "vm/statistics" => statistic::list_of_vm),
+    api!(Read GET "/vms/{vm}/statistics/{statistic}" "vm_statistic/get" => statistic::get_of_vm),
     api!(Read GET "/vms/{vm}/tags" "vm/tags" => vm::nothing),
     api!(Read GET "/vms/{vm}/watchdogs" "vm/watchdogs" => vm::nothing),
     // --- network interfaces
@@ -131,7 +132,8 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(Operate POST "/disks/{disk}/sparsify" "disk/sparsify" => disk_action::sparsify, Action),
     api!(Read GET "/disks/{disk}/creation_status/{job}" "disk/creation_status" => job::creation),
     api!(Read GET "/disks/{disk}/permissions" "disk/permissions" => disk::nothing),
-    api!(Read GET "/disks/{disk}/statistics" "disk/statistics" => disk::nothing),
+    api!(Read GET "/disks/{disk}/statistics" "disk/statistics" => statistic::list_of_disk),
+    api!(Read GET "/disks/{disk}/statistics/{statistic}" "disk_statistic/get" => statistic::get_of_disk),
     api!(Read GET "/disks/{disk}/disksnapshots" "disk_snapshots/list" => disk_snapshot::list_of_disk),
     api!(Read GET "/disks/{disk}/disksnapshots/{image}" "disk_snapshot/get" => disk_snapshot::get_of_disk),
     // --- image transfers
@@ -187,6 +189,11 @@ pub(crate) static ROUTES: &[Route] = &[
     api!(AnyUser GET "/clusters/{id}/networks" "cluster_networks/list" => house::cluster_networks),
     api!(AnyUser GET "/hosts" "hosts/list" => house::hosts),
     api!(AnyUser GET "/hosts/{id}" "host/get" => house::get_host),
+    api!(AnyUser GET "/hosts/{id}/nics" "host/nics" => house::host_nothing),
+    api!(AnyUser GET "/hosts/{id}/permissions" "host/permissions" => house::host_nothing),
+    api!(AnyUser GET "/hosts/{id}/statistics" "host/statistics" => house::host_nothing),
+    api!(AnyUser GET "/hosts/{id}/storage" "host/storage" => house::host_nothing),
+    api!(AnyUser GET "/hosts/{id}/tags" "host/tags" => house::host_nothing),
     api!(AnyUser GET "/templates" "templates/list" => house::templates),
     api!(AnyUser GET "/templates/{id}" "template/get" => house::get_template),
     api!(AnyUser GET "/tags" "tags/list" => house::tags),

@@ -10,7 +10,7 @@ use crate::{
     list::{self, Listing},
     nic, ovf,
     search::{self, PAGE_ITEMS},
-    snapshot,
+    snapshot, statistic,
     together::{self, Batch, PAGE_VMS},
 };
 use std::{sync::Arc, time::Duration};
@@ -58,7 +58,6 @@ pub(crate) const EMPTY: &[&str] = &[
     "permissions",
     "reporteddevices",
     "sessions",
-    "statistics",
     "tags",
     "watchdogs",
 ];
@@ -386,7 +385,9 @@ async fn show(call: &Call, house: &House, view: &VmView, follow: &Follow, batch:
     vm.cdroms = follow.below("cdroms").map(|_| Vec::new());
     vm.tags = follow.below("tags").map(|_| Vec::new());
     vm.permissions = follow.below("permissions").map(|_| Vec::new());
-    vm.statistics = follow.below("statistics").map(|_| Vec::new());
+    if follow.below("statistics").is_some() {
+        vm.statistics = Some(statistic::of_vm(call, view).await?);
+    }
     Ok(vm)
 }
 
@@ -426,7 +427,14 @@ pub(crate) fn represent(base: &str, house: &House, view: &VmView) -> model::Vm {
     for action in ACTIONS {
         head.add_action(action);
     }
-    for path in ["backups", "checkpoints", "diskattachments", "nics", "snapshots"] {
+    for path in [
+        "backups",
+        "checkpoints",
+        "diskattachments",
+        "nics",
+        "snapshots",
+        "statistics",
+    ] {
         head.add_link(path);
     }
     for path in EMPTY {

@@ -16,8 +16,10 @@ use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, JobId, Memor
 
 mod data_plane;
 mod dirty_map;
+mod usage;
 pub use data_plane::*;
 pub use dirty_map::{BadMap, DirtyMap, GRANULE_BYTES};
+pub use usage::{DiskUsage, Usage};
 
 // ------------------------------------------------------------------------------------------------ errors
 
@@ -672,6 +674,9 @@ pub trait Machine: Endpoint {
     /// Has the guest let go of a disk, if it has it, and closes the nodes of these images, base first, so that the files are
     /// free. `Busy`: the guest has not let go yet, but may at any time; call it again.
     async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()>;
+
+    /// What it uses of its host.
+    async fn usage(&self) -> Driven<Usage>;
 
     /// Asks the guest to shut down: through the agent if it listens, else by the power button.
     async fn shutdown(&self) -> Driven<()>;

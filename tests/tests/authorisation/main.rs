@@ -60,6 +60,8 @@ impl Stage {
     /// The path of a route with the things of the first project in it, but for what `given` names.
     fn path(&self, route: &Route, given: &[(&'static str, String)]) -> Result<String> {
         let z = &self.zebra;
+        // They have numbers: the first is there, whatever it is of.
+        let first = "00000000-0000-0000-0000-000000000001".to_owned();
         let known = [
             ("vm", &z.vm),
             ("disk", &z.disk),
@@ -72,6 +74,7 @@ impl Stage {
             ("transfer", &z.transfer),
             ("backup", &z.backup),
             ("checkpoint", &z.checkpoint),
+            ("statistic", &first),
         ];
         let mut path = String::new();
         for segment in route.pattern.split('/').filter(|segment| !segment.is_empty()) {

@@ -28,6 +28,11 @@ impl Engine {
         vm::view::get(&self.inner, who, vm).await
     }
 
+    /// What a VM uses of its host now.
+    pub async fn usage(&self, who: &Caller, vm: VmId) -> Result<crate::ports::Usage, Fault> {
+        vm::usage::get(&self.inner, who, vm).await
+    }
+
     /// How many VMs there are, and how many have a process.
     pub async fn vm_counts(&self, who: &Caller) -> Result<(u64, u64), Fault> {
         vm::view::counts(&self.inner, who).await

@@ -6,4 +6,5 @@ pub(crate) mod freeze;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod usage;
 pub(crate) mod view;

@@ -6,6 +6,7 @@
 
 pub(crate) mod command_line;
 mod memory;
+mod usage;
 
 pub(crate) use memory::{PARTS as MEMORY_PARTS, load};
 
@@ -30,7 +31,7 @@ use std::{
 };
 use stillpoint_engine::ports::{
     BlockGraph, DiskSpec, Driven, DriverError, DriverErrorKind, Endpoint, Frozen, ImageRef, Machine, MemoryMethod,
-    MemoryRef, MemorySave, Merge, Progress, RunState, Switch, SwitchReport,
+    MemoryRef, MemorySave, Merge, Progress, RunState, Switch, SwitchReport, Usage,
 };
 use stillpoint_types::{DiskId, ImageId};
 use tokio::task::JoinHandle;
@@ -70,6 +71,8 @@ pub(crate) struct QemuMachine {
     blocks: Blocks,
     agent: Arc<Agent>,
     look: Mutex<Option<Look>>,
+    /// What was last measured.
+    meter: tokio::sync::Mutex<Option<usage::Meter>>,
     /// Overlays whose opening was begun and is not yet waited for.
     opening: Mutex<HashMap<ImageId, JoinHandle<Driven<()>>>>,
     /// The vCPUs were stopped already when the save in course began.
@@ -87,6 +90,7 @@ impl QemuMachine {
             monitor,
             agent: Arc::new(Agent::new(run_dir.agent())),
             look: Mutex::new(None),
+            meter: tokio::sync::Mutex::new(None),
             opening: Mutex::default(),
             paused_before: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
@@ -251,6 +255,14 @@ impl Machine for QemuMachine {
 
     async fn unplug(&self, disk: DiskId, images: &[ImageId]) -> Driven<()> {
         plug::unplug(&self.blocks, disk, images).await
+    }
+
+    async fn usage(&self) -> Driven<Usage> {
+        let mut meter = self.meter.lock().await;
+        let pid = self.process.record().pid;
+        let (usage, next) = usage::measure(&self.monitor, pid, meter.take()).await?;
+        *meter = Some(next);
+        Ok(usage)
     }
 
     async fn shutdown(&self) -> Driven<()> {
