@@ -159,7 +159,26 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     let guest = Guest::build().unwrap();
     guest.install(daemon.data_dir()).unwrap();
     let cli = Cli::of(daemon.url());
+    tour(&cli);
+    people_and_programs(&cli);
+    nothing_without_a_yes(&cli);
+    failures(&cli);
+    with_a_yes(&cli);
+    events(&cli);
+    cli.text(&["vm", "delete", "db1", "--yes"]);
+    assert_eq!(
+        cli.ends(3, &["disk", "show", "db1_disk1"])
+            .matches("there is no disk")
+            .count(),
+        1
+    );
+    daemon.scan_log(&[]).unwrap();
+    daemon.kill9().unwrap();
+    assert!(cli.ends(6, &["vm", "list"]).contains("STILLPOINT_URL"));
+}
 
+/// The guide's first block, as it is written.
+fn tour(cli: &Cli) {
     let text = guide();
     let (_, rest) = text.split_once("```sh\n").unwrap();
     let (tour, _) = rest.split_once("```").unwrap();
@@ -180,8 +199,10 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
+}
 
-    // What people see and what programs parse is the same.
+/// What people see and what programs parse is the same.
+fn people_and_programs(cli: &Cli) {
     let table = cli.text(&["vm", "list"]);
     assert!(
         table.starts_with("NAME") && table.contains("db1") && table.contains("down"),
@@ -203,8 +224,10 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     assert!(cli.json(&["checkpoint", "list", "db1"]).as_array().unwrap().is_empty());
     cli.text(&["disk", "extend", "db1_disk1", "--size", "2G"]);
     assert!(cli.text(&["disk", "show", "db1_disk1"]).contains("2.00 GiB"));
+}
 
-    // Nothing is lost without a yes, and a plan says what stands in the way.
+/// Nothing is lost without a yes, and a plan says what stands in the way.
+fn nothing_without_a_yes(cli: &Cli) {
     let before = cli.json(&["snapshot", "list", "db1"]);
     for destructive in [
         &["vm", "delete", "db1"][..],
@@ -218,8 +241,10 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
         assert!(plan["dry_run"] == true && plan["plan"]["loses"].as_array().is_some_and(|loses| !loses.is_empty()));
     }
     assert_eq!(cli.json(&["snapshot", "list", "db1"]), before);
+}
 
-    // Each kind of failure has its code, and says what, why and what to do.
+/// Each kind of failure has its code, and says what, why and what to do.
+fn failures(cli: &Cli) {
     let told = cli.ends(3, &["vm", "show", "nobody"]);
     assert!(
         told.contains("there is no VM \"nobody\"") && told.contains("stillpoint vm list"),
@@ -243,15 +268,19 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
         .output()
         .unwrap();
     assert_eq!(wrong.status.code(), Some(4), "{}", said(&wrong));
+}
 
-    // What is asked for with a yes is done, and waited for.
+/// What is asked for with a yes is done, and waited for.
+fn with_a_yes(cli: &Cli) {
     cli.text(&["snapshot", "delete", "db1", "after upgrade", "--yes"]);
     assert!(!cli.text(&["snapshot", "list", "db1"]).contains("after upgrade"));
     cli.text(&["vm", "stop", "db1", "-y"]);
     cli.text(&["snapshot", "restore", "db1", "before upgrade", "--yes"]);
     assert!(!cli.text(&["snapshot", "list", "db1"]).contains("twin"));
+}
 
-    // Events are told as they happen; Ctrl-C ends that.
+/// Events are told as they happen; Ctrl-C ends that.
+fn events(cli: &Cli) {
     let mut watch = cli.command(&["event", "watch", "--vm", "db1", "--json"]);
     let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
     let (heard, lines) = mpsc::channel();
@@ -268,15 +297,4 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     assert_eq!(watch.wait().unwrap().code(), Some(130));
     drop(lines);
     assert!(reader.join().is_ok());
-
-    cli.text(&["vm", "delete", "db1", "--yes"]);
-    assert_eq!(
-        cli.ends(3, &["disk", "show", "db1_disk1"])
-            .matches("there is no disk")
-            .count(),
-        1
-    );
-    daemon.scan_log(&[]).unwrap();
-    daemon.kill9().unwrap();
-    assert!(cli.ends(6, &["vm", "list"]).contains("STILLPOINT_URL"));
 }
