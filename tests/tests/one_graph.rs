@@ -47,7 +47,7 @@ fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -
 
     let of_one = volumes.create(
         "snapshot",
-        json!({"volume_id": first, "name": "by cinder", "force": true, "metadata": {"a": "b"}}),
+        &json!({"volume_id": first, "name": "by cinder", "force": true, "metadata": {"a": "b"}}),
     );
     checks.item("V176", || {
         let id = of_one.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
