@@ -231,7 +231,7 @@ pub(super) fn installation(cinder: &Cinder, checks: &mut Checks) {
         ensure!(cinder.status(0, "DELETE", &format!("volumes/{volume}"), &Value::Null)? == 202);
         cinder.wait_gone("volume", &volume)?;
         ensure!(used()? == before);
-        ensure!(cinder.status(0, "GET", &format!("os-quota-sets/{OTHER}"), &Value::Null)? == 403);
+        ensure!(cinder.status(0, "GET", &format!("os-quota-sets/{OTHER}"), &Value::Null)? == 404);
         Ok(())
     });
     checks.item("V171", || {
