@@ -403,6 +403,7 @@ fn the_vendors_example_is_served_word_by_word_and_what_it_forbids_is_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one volume, and all that it goes back to")]
 fn a_volume_goes_back_to_any_snapshot_and_newer_ones_stay_usable() {
     let daemon = daemon().unwrap();
     let (alice, admin) = (Raw::of(&daemon, "alice").unwrap(), daemon.api("admin").unwrap());
@@ -490,6 +491,7 @@ fn of_backup(who: &Raw, volume: &str, stem: &str, backup: &str) -> Result<Value>
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one backup, and all who ask for its snapshots")]
 fn a_snapshot_that_a_backup_works_from_is_seen_and_left_alone() {
     let daemon = daemon().unwrap();
     let (alice, admin) = (Raw::of(&daemon, "alice").unwrap(), daemon.api("admin").unwrap());

@@ -36,6 +36,7 @@ fn refused(answer: &Answer, status: u16) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one VM, and a list of items")]
 fn what_one_dialect_makes_the_other_sees_and_no_deletion_breaks_what_is_left() -> Result<()> {
     let daemon = Daemon::start()?;
     let (admin, volumes) = (daemon.api("admin")?, Volumes::login(&daemon, "alice", "demo")?);

@@ -103,6 +103,7 @@ fn age(daemon: &mut Daemon) -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one daemon, and everybody who asks it")]
 fn no_route_of_the_volume_dialects_lets_anybody_in_who_should_not_be() -> Result<()> {
     let mut daemon = Daemon::start()?;
     let (alice, bob) = (
