@@ -316,10 +316,7 @@ fn gone(api: &Api, path: &str) -> Result<()> {
 }
 
 #[test]
-#[expect(
-    clippy::too_many_lines,
-    reason = "two VMs, and what becomes of a snapshot between them"
-)]
+#[expect(clippy::too_many_lines, reason = "one disk, seen from both VMs")]
 fn a_snapshot_of_a_disk_is_read_at_another_vm_and_goes_when_it_is_detached() {
     let scene = Scene::start().unwrap();
     let (daemon, api) = (&scene.daemon, &scene.alice);
