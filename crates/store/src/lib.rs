@@ -54,6 +54,7 @@ pub mod usage;
 pub mod user;
 pub mod vm;
 pub mod volume;
+pub mod volume_backup;
 pub mod volume_snapshot;
 pub mod volume_type;
 

@@ -73,6 +73,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "exposed",
         sql: include_str!("../migrations/sqlite/0011_exposed.sql"),
     },
+    Migration {
+        version: 12,
+        name: "volume_backup",
+        sql: include_str!("../migrations/sqlite/0012_volume_backup.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -138,6 +138,7 @@ pub fn delete(tx: &Tx, id: ProjectId) -> Result<bool, StoreError> {
         "DELETE FROM quota WHERE project_id = ?1",
         "DELETE FROM volume_type_access WHERE project_id = ?1",
         "DELETE FROM message WHERE project_id = ?1",
+        "DELETE FROM volume_backup WHERE project_id = ?1",
         "DELETE FROM project_usage WHERE project_id = ?1",
     ] {
         tx.sql().prepare_cached(statement)?.execute([id.to_string()])?;

@@ -74,7 +74,8 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<VolumeSnapshotRow> {
     })
 }
 
-fn json(metadata: &BTreeMap<String, String>) -> String {
+/// Metadata as it is stored: a JSON object of texts.
+pub(crate) fn json(metadata: &BTreeMap<String, String>) -> String {
     serde_json::Value::from_iter(metadata.clone()).to_string()
 }
 

@@ -276,7 +276,63 @@ pub(super) fn installation(cinder: &Cinder, checks: &mut Checks) {
         }
         let services = cinder.at("admin", 0, "GET", "os-services", &Value::Null)?.json()?;
         ensure!(!services.to_string().contains("cinder-backup"), "{services}");
+        Ok(())
+    });
+    backups(cinder, checks);
+}
+
+/// There is no service of them: what is asked for is accepted, and has failed.
+fn backups(cinder: &Cinder, checks: &mut Checks) {
+    let volume = cinder.make("volume", &json!({"size": 1}));
+    checks.item("V161 V162 V165", || {
+        let volume = volume.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
         ensure!(cinder.get("backups/detail")? == json!({"backups": []}));
+        let ask = |fields: Value| cinder.at("alice", 43, "POST", "backups", &json!({ "backup": fields }));
+        for (fields, status) in [
+            (json!({}), 400),
+            (json!({"volume_id": NOBODY}), 404),
+            (json!({"volume_id": volume, "bogus": 1}), 400),
+            (json!({"volume_id": volume, "incremental": true}), 400),
+            (json!({"volume_id": volume, "snapshot_id": NOBODY}), 404),
+        ] {
+            let answer = ask(fields.clone())?;
+            ensure!(answer.status == status, "{fields}: {} {}", answer.status, answer.text());
+        }
+        let made = ask(json!({"volume_id": volume, "name": "b", "metadata": {"a": "b"}}))?
+            .expect(&[202])?
+            .json()?;
+        let keys: Vec<&String> = made["backup"].as_object().context("a backup")?.keys().collect();
+        ensure!(keys == ["id", "links", "metadata", "name"], "{keys:?}");
+        let id = made["backup"]["id"].as_str().context("an id")?;
+        let shown = cinder.get(&format!("backups/{id}"))?;
+        ensure!(
+            shown["backup"]["status"] == "error" && shown["backup"]["volume_id"] == volume.as_str(),
+            "{shown}"
+        );
+        ensure!(
+            shown["backup"]["fail_reason"]
+                .as_str()
+                .is_some_and(|why| !why.is_empty()),
+            "{shown}"
+        );
+        ensure!(
+            cinder.get("backups/detail")?["backups"]
+                .as_array()
+                .is_some_and(|all| all.len() == 1)
+        );
+        ensure!(cinder.get("limits")?["limits"]["absolute"]["totalBackupsUsed"] == 1);
+        Ok(())
+    });
+    checks.item("V168", || {
+        let all = cinder.get("backups")?;
+        let path = format!("backups/{}", all["backups"][0]["id"].as_str().context("an id")?);
+        let body = json!({"backup": {"name": "renamed"}});
+        ensure!(cinder.status(8, "PUT", &path, &body)? == 404);
+        ensure!(cinder.status(9, "PUT", &path, &body)? == 200);
+        ensure!(cinder.get(&path)?["backup"]["name"] == "renamed");
+        ensure!(cinder.at("mallory", 0, "GET", &path, &Value::Null)?.status == 404);
+        ensure!(cinder.status(0, "DELETE", &path, &Value::Null)? == 202);
+        ensure!(cinder.status(0, "GET", &path, &Value::Null)? == 404);
         Ok(())
     });
 }

@@ -20,7 +20,7 @@ fn rows(limits: &Limits, usage: &Usage) -> [(&'static str, Option<u64>, u64); 7]
         ("volumes", limits.volumes, usage.volumes),
         ("snapshots", limits.snapshots, usage.snapshots),
         ("gigabytes", limits.gigabytes, usage.gigabytes),
-        ("backups", limits.backups, 0),
+        ("backups", limits.backups, usage.backups),
         ("backup_gigabytes", limits.backup_gigabytes, 0),
         ("per_volume_gigabytes", limits.per_volume_gigabytes, 0),
         ("groups", limits.groups, 0),
@@ -198,7 +198,7 @@ pub(crate) async fn limits(call: Call) -> Result<Answer, Refused> {
         "totalVolumesUsed": view.usage.volumes,
         "totalSnapshotsUsed": view.usage.snapshots,
         "totalGigabytesUsed": view.usage.gigabytes,
-        "totalBackupsUsed": 0,
+        "totalBackupsUsed": view.usage.backups,
         "totalBackupGigabytesUsed": 0,
     });
     Ok(Answer::ok(&json!({"limits": {"rate": [], "absolute": absolute}})))

@@ -114,9 +114,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route!(Cinder Operate POST "/v3/{project}/volume-transfers/{id}/accept" "new-transfers/accept" => transfers::accept),
 
     route!(Cinder Read GET "/v3/{project}/backups" "backups/list" => backups::list),
-    route!(Cinder Read GET "/v3/{project}/backups/detail" "backups/detail" => backups::list),
+    route!(Cinder Read GET "/v3/{project}/backups/detail" "backups/detail" => backups::detail),
     route!(Cinder Operate POST "/v3/{project}/backups" "backups/add" => backups::add),
-    route!(Cinder Read GET "/v3/{project}/backups/{id}" "backup/get" => backups::none),
-    route!(Cinder Operate PUT "/v3/{project}/backups/{id}" "backup/update" => backups::none),
-    route!(Cinder Operate DELETE "/v3/{project}/backups/{id}" "backup/remove" => backups::none),
+    route!(Cinder Read GET "/v3/{project}/backups/{id}" "backup/get" => backups::get),
+    route!(Cinder Operate PUT "/v3/{project}/backups/{id}" "backup/update" => backups::update),
+    route!(Cinder Operate DELETE "/v3/{project}/backups/{id}" "backup/remove" => backups::remove),
 ];

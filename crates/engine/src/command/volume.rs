@@ -9,6 +9,7 @@
 //! | `ActOnVolume` | `volume/act.rs` | none held over time | as the action says |
 //! | `RevertVolume` | `volume/revert.rs` | the disk | `available` |
 //! | `OfferVolume`, `AcceptVolume` | `volume/offer.rs` | none held over time | `available`; `awaiting-transfer` |
+//! | `CreateVolumeBackup`, `UpdateVolumeBackup` | `volume/backup.rs` | none held over time | `available`; `in-use` if asked |
 //! | `CreateVolumeSnapshot` | `volume/snapshot/create.rs` | the disk; with a VM: as `CreateSnapshot` | as the dialect allows |
 //! | `UpdateVolumeSnapshot` | `volume/snapshot/update.rs` | none held over time | any |
 //! | `DeleteVolumeSnapshot` | `volume/snapshot/delete.rs` | the disk; with a VM: as `DeleteSnapshot` | `available`, `error` |
@@ -277,3 +278,37 @@ pub struct AcceptVolume {
 
 /// Who a volume or snapshot was made by, as the volume API shows it.
 pub type Maker = Option<UserId>;
+
+/// Asks for a backup of a volume. There is no such service yet: it is kept, and has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateVolumeBackup {
+    /// The volume.
+    pub volume: DiskId,
+    /// A snapshot of it that is to be read instead.
+    pub snapshot: Option<VolumeSnapshotId>,
+    /// Name; at most 255 characters.
+    pub name: Option<String>,
+    /// Description; at most 255 characters.
+    pub description: Option<String>,
+    /// Where to put it.
+    pub container: Option<String>,
+    /// Metadata.
+    pub metadata: Metadata,
+    /// Only what changed since the backup before.
+    pub incremental: bool,
+    /// Also while the volume is in use.
+    pub force: bool,
+}
+
+/// Changes what is said of a backup of a volume; `None`: as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateVolumeBackup {
+    /// The backup.
+    pub backup: Uuid,
+    /// Name.
+    pub name: Option<Option<String>>,
+    /// Description.
+    pub description: Option<Option<String>>,
+    /// Metadata, whole.
+    pub metadata: Option<Metadata>,
+}

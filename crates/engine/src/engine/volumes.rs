@@ -5,15 +5,15 @@ use crate::{
     command::{
         Accepted, Origin,
         volume::{
-            AcceptVolume, ActOnVolume, CreateVolume, CreateVolumeSnapshot, DeleteVolume, DeleteVolumeSnapshot,
-            ExtendVolume, Limits, Metadata, MetadataChange, OfferVolume, ResetVolumeSnapshot, RevertVolume, TypeFields,
-            UpdateVolume, UpdateVolumeSnapshot,
+            AcceptVolume, ActOnVolume, CreateVolume, CreateVolumeBackup, CreateVolumeSnapshot, DeleteVolume,
+            DeleteVolumeSnapshot, ExtendVolume, Limits, Metadata, MetadataChange, OfferVolume, ResetVolumeSnapshot,
+            RevertVolume, TypeFields, UpdateVolume, UpdateVolumeBackup, UpdateVolumeSnapshot,
         },
     },
     fault::Fault,
     view::volume::{
-        Listed, MessageView, OfferView, Offered, QuotaView, TypeQuotaView, VolumeQuery, VolumeSnapshotView,
-        VolumeTypeView, VolumeView,
+        Listed, MessageView, OfferView, Offered, QuotaView, TypeQuotaView, VolumeBackupView, VolumeQuery,
+        VolumeSnapshotView, VolumeTypeView, VolumeView,
     },
     volume,
 };
@@ -270,6 +270,31 @@ impl Engine {
     ) -> Result<(), Fault> {
         volume::message::delete(&self.inner, who, origin, project, id).await
     }
+
+    /// Asks for a backup of a volume: it is checked and kept, and has failed.
+    pub async fn create_volume_backup(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: CreateVolumeBackup,
+    ) -> Result<VolumeBackupView, Fault> {
+        volume::backup::submit(&self.inner, who, origin, command).await
+    }
+
+    /// Changes what is said of a backup of a volume.
+    pub async fn update_volume_backup(
+        &self,
+        who: &Caller,
+        origin: &Origin,
+        command: UpdateVolumeBackup,
+    ) -> Result<VolumeBackupView, Fault> {
+        volume::backup::update(&self.inner, who, origin, command).await
+    }
+
+    /// Removes a backup of a volume.
+    pub async fn delete_volume_backup(&self, who: &Caller, origin: &Origin, id: Uuid) -> Result<(), Fault> {
+        volume::backup::delete(&self.inner, who, origin, id).await
+    }
 }
 
 /// Views: what a caller may see, read in one transaction each.
@@ -344,5 +369,15 @@ impl Engine {
     /// Why things of a project went to `error`, newest first.
     pub async fn volume_messages(&self, who: &Caller, project: ProjectId) -> Result<Vec<MessageView>, Fault> {
         volume::message::all(&self.inner, who, project).await
+    }
+
+    /// A page of the backups of volumes.
+    pub async fn volume_backups(&self, who: &Caller, query: VolumeQuery) -> Result<Listed<VolumeBackupView>, Fault> {
+        volume::backup::page(&self.inner, who, query).await
+    }
+
+    /// One backup of a volume.
+    pub async fn volume_backup(&self, who: &Caller, id: Uuid) -> Result<VolumeBackupView, Fault> {
+        volume::backup::get(&self.inner, who, id).await
     }
 }

@@ -157,6 +157,8 @@ pub struct Usage {
     pub snapshots: u64,
     /// GiB of both, each rounded up.
     pub gigabytes: u64,
+    /// Backups of volumes.
+    pub backups: u64,
 }
 
 /// A project's quota.
@@ -248,4 +250,37 @@ pub struct MessageView {
     pub created_at: Micros,
     /// It goes then.
     pub expires_at: Micros,
+}
+
+/// A backup of a volume that was asked for, and failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeBackupView {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Who asked for it.
+    pub user: Maker,
+    /// The volume, which may be gone.
+    pub volume: DiskId,
+    /// The snapshot that was to be read.
+    pub snapshot: Option<VolumeSnapshotId>,
+    /// Name.
+    pub name: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+    /// Where it was to be put.
+    pub container: Option<String>,
+    /// Metadata.
+    pub metadata: Metadata,
+    /// The volume's bytes at that moment.
+    pub size_bytes: u64,
+    /// The moment that it was to be of.
+    pub moment: Micros,
+    /// Why it failed.
+    pub reason: String,
+    /// Asked for.
+    pub created_at: Micros,
+    /// Last changed.
+    pub updated_at: Option<Micros>,
 }

@@ -4,6 +4,7 @@
 //! that are not ours) in rows beside the disk's. A snapshot of a volume is one that they made, or a member of a VM snapshot.
 
 pub(crate) mod act;
+pub(crate) mod backup;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;

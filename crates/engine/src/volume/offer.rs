@@ -126,6 +126,7 @@ fn take(tx: &Tx, who: &Caller, actor: &Actor, command: &AcceptVolume) -> Result<
         volumes: 1,
         snapshots,
         gigabytes: gigabytes + gib(found.disk.size_bytes),
+        ..Usage::default()
     };
     quota::expect_size(tx, project, gib(found.disk.size_bytes))?;
     quota::expect_room(tx, project, more)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use stillpoint_store::{
     Conn, Tx, quota,
     usage::{self, UsageRow},
+    volume_backup,
 };
 use stillpoint_types::{Caller, FaultCode, Need, ProjectId};
 
@@ -54,7 +55,7 @@ fn default_limits(conn: &Conn) -> Result<Limits, Fault> {
     Ok(over(DEFAULTS, quota::limits(conn, None)?))
 }
 
-fn limits_of(conn: &Conn, project: ProjectId) -> Result<Limits, Fault> {
+pub(crate) fn limits_of(conn: &Conn, project: ProjectId) -> Result<Limits, Fault> {
     Ok(over(default_limits(conn)?, quota::limits(conn, Some(project))?))
 }
 
@@ -68,6 +69,7 @@ fn usage_of(conn: &Conn, project: ProjectId) -> Result<Usage, Fault> {
         volumes,
         snapshots,
         gigabytes,
+        backups: volume_backup::count_of(conn, project)?,
     })
 }
 

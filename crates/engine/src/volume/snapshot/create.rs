@@ -109,9 +109,9 @@ fn plan(
         return Err(wrong_status(&volume, "taking a snapshot of it", "available"));
     }
     let more = Usage {
-        volumes: 0,
         snapshots: 1,
         gigabytes: gib(volume.disk.size_bytes),
+        ..Usage::default()
     };
     quota::expect_room(tx, volume.disk.project, more)?;
     quota::of_type::expect_room(tx, volume.disk.project, (volume.of_type.0, &volume.of_type.1), more)?;
