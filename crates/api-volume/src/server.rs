@@ -25,6 +25,8 @@ use stillpoint_engine::command::Origin;
 use stillpoint_types::Need;
 use tracing::Instrument as _;
 
+/// How much of what is beyond the limit is read and thrown away: a client that is still sending does not read the refusal.
+const DROPPED_MAX: usize = 16 << 20;
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Longest body, in bytes.
@@ -169,16 +171,23 @@ async fn read_body(has_body: bool, body: Body, limit_bytes: usize) -> Result<Byt
     let read = async {
         let mut body = body;
         let mut bytes = BytesMut::new();
+        let mut dropped = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_broken| Refused::bad_request("The body broke off"))?;
             if let Ok(data) = frame.into_data() {
-                if bytes.len() + data.len() > limit_bytes {
-                    return Err(Refused::over_limit(format!(
-                        "The body is longer than {limit_bytes} bytes"
-                    )));
+                if dropped > 0 || bytes.len() + data.len() > limit_bytes {
+                    dropped += data.len();
+                    if dropped > DROPPED_MAX {
+                        break;
+                    }
+                } else {
+                    bytes.extend_from_slice(&data);
                 }
-                bytes.extend_from_slice(&data);
             }
+        }
+        if dropped > 0 {
+            let text = format!("The body is longer than {limit_bytes} bytes");
+            return Err(Refused::over_limit(text));
         }
         Ok(bytes.freeze())
     };
