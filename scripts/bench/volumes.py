@@ -25,12 +25,12 @@ SECONDS, BURST = 2, 10
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def ask(url, token, body=None, version=None, headers=None):
+def ask(url, token, body=None, version=None, method=None):
     """An answer's JSON and headers."""
-    more = {"X-Auth-Token": token, "Content-Type": "application/json", **(headers or {})}
+    more = {"X-Auth-Token": token, "Content-Type": "application/json"}
     if version:
         more["OpenStack-API-Version"] = f"volume {version}"
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), more)
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), more, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=120) as answer:
@@ -116,7 +116,6 @@ def multiply(file, table, ident, count, changed):
             insert(db, table, row)
             if number % max(1, count // 2000) == 0:
                 some.append(row["id"])
-    db.execute("ANALYZE")
     db.close()
     return some
 
@@ -126,6 +125,9 @@ class Ours(Side):
         self.root, self.daemon = root, Daemon(binary, root, guest)
         self.daemon.start()
         self.login()
+        project = self.path.rsplit("/", 1)[1]
+        unlimited = {"quota_set": {"volumes": -1, "snapshots": -1, "gigabytes": -1}}
+        ask(f"{self.base}{self.path}/os-quota-sets/{project}", self.token, unlimited, method="PUT")
         made = self.seed()
         self.daemon.stop()
         earlier = lambda seed, number: {"created_at": seed["created_at"] - 1_000_000 * (number + 1)}
