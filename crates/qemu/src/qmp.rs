@@ -179,12 +179,9 @@ impl Qmp {
         let end = Instant::now() + greeting_limit;
         let (read, mut write) = stream.into_split();
         let mut reader = BufReader::new(read);
-        let greeting = timeout_at(end, read_line(&mut reader))
+        timeout_at(end, greeted(&mut reader))
             .await
             .map_err(|_elapsed| QmpError::Timeout(limit))??;
-        if !matches!(serde_json::from_slice::<Value>(&greeting), Ok(v) if v.get("QMP").is_some()) {
-            return Err(QmpError::Malformed("no greeting".to_owned()));
-        }
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let live: SharedLive = Arc::new(Mutex::new(Some(Live {
             waiting: HashMap::new(),
@@ -307,6 +304,22 @@ struct Refusal {
     desc: String,
 }
 
+/// Reads until the greeting. Until a monitor's negotiation begins QEMU tells it of events (7.2, `monitor_qapi_event_emit`), so
+/// one may come between the connection and the greeting.
+async fn greeted(reader: &mut (impl AsyncRead + Unpin + AsyncBufReadExt)) -> Result<(), QmpError> {
+    loop {
+        let line = read_line(reader).await?;
+        match serde_json::from_slice::<Value>(&line) {
+            Ok(message) if message.get("QMP").is_some() => return Ok(()),
+            Ok(message) if message.get("event").is_some() => {}
+            _ => {
+                let said: String = String::from_utf8_lossy(&line).chars().take(120).collect();
+                return Err(QmpError::Malformed(format!("no greeting, but {said:?}")));
+            }
+        }
+    }
+}
+
 async fn read_line(reader: &mut (impl AsyncRead + Unpin + AsyncBufReadExt)) -> Result<Vec<u8>, QmpError> {
     let mut line = Vec::new();
     let read = reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
@@ -345,6 +358,27 @@ async fn route(reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>, live: &S
                 (None, None) => Err(QmpError::Malformed("neither result nor error".to_owned())),
             };
             drop(tell.send(answer)); // The waiter may have given up.
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_greeting_may_follow_events_and_nothing_else() {
+        let greeting = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
+        let event = "{\"timestamp\": {}, \"event\": \"RESUME\"}\r\n";
+        for (said, good) in [
+            (greeting.to_owned(), true),
+            (format!("{event}{event}{greeting}"), true),
+            (format!("{{\"return\": {{}}}}\r\n{greeting}"), false),
+            (format!("hello\n{greeting}"), false),
+            (event.to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(greeted(&mut said.as_bytes()).await.is_ok(), good, "{said}");
         }
     }
 }
