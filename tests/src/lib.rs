@@ -6,6 +6,7 @@
 mod checks;
 pub mod crash;
 mod proxy;
+mod refusal;
 mod scene;
 pub mod sdk;
 mod tool;
@@ -13,5 +14,6 @@ pub mod volume;
 
 pub use checks::Checks;
 pub use proxy::{Proxy, Weather};
+pub use refusal::refusal;
 pub use scene::{Scene, Things, only_id};
 pub use tool::tool;

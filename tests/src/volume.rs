@@ -21,22 +21,33 @@ pub struct Volumes {
     pub version: Option<&'static str>,
 }
 
-/// Asks for a token of a user of the test bootstrap; `project`: the name of the one that it is for.
+/// Asks for a token of a user of the test bootstrap, at one of the paths of the identity service; `scope` is what the body's
+/// `scope` is to be.
 ///
 /// # Errors
-/// When there is no answer.
-pub fn ask_token(api: &Api, user: &str, password: &str, project: &str) -> Result<Answer> {
+/// When there is no answer, or no such user.
+pub fn ask_token(api: &Api, path: &str, user: &str, scope: &Value) -> Result<Answer> {
+    let password = Password::of(user)?.0;
     let body = json!({"auth": {
-        "identity": {"methods": ["password"], "password": {"user": {"name": user, "password": password, "domain": {"id": "default"}}}},
-        "scope": {"project": {"name": project, "domain": {"id": "default"}}},
+        "identity": {"methods": ["password"], "password": {"user": {
+            "name": user, "password": password, "domain": {"id": "default"},
+        }}},
+        "scope": scope,
     }});
     let headers = [("Content-Type", "application/json")];
-    api.send(
-        "POST",
-        "/identity/v3/auth/tokens",
-        &headers,
-        Some(body.to_string().as_bytes()),
-    )
+    api.send("POST", path, &headers, Some(body.to_string().as_bytes()))
+}
+
+/// The token in such an answer.
+///
+/// # Errors
+/// When it is a refusal.
+pub fn token_of(answer: Answer) -> Result<String> {
+    let answer = answer.expect(&[201])?;
+    Ok(answer
+        .header("x-subject-token")
+        .context("no X-Subject-Token")?
+        .to_owned())
 }
 
 impl Volumes {
@@ -46,12 +57,10 @@ impl Volumes {
     /// When the server refuses.
     pub fn login(daemon: &Daemon, user: &str, project: &str) -> Result<Self> {
         let api = Api::anonymous(daemon.url());
-        let answer = ask_token(&api, user, Password::of(user)?.0, project)?.expect(&[201])?;
-        let token = answer
-            .header("x-subject-token")
-            .context("no X-Subject-Token")?
-            .to_owned();
-        let project = answer.json()?["token"]["project"]["id"]
+        let scope = json!({"project": {"name": project, "domain": {"id": "default"}}});
+        let answer = ask_token(&api, "/identity/v3/auth/tokens", user, &scope)?;
+        let (body, token) = (answer.json()?, token_of(answer)?);
+        let project = body["token"]["project"]["id"]
             .as_str()
             .context("no project")?
             .to_owned();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stillpoint_api_volume::{Access, Family, Route, routes};
 use stillpoint_system_tests::Checks;
+use stillpoint_system_tests::volume::{ask_token, token_of};
 use stillpoint_testkit::{Answer, Api, Daemon};
 
 const DEMO: &str = "d0000000000000000000000000000001";
@@ -24,20 +25,7 @@ struct Tokens {
 }
 
 fn login(api: &Api, user: &str, scope: &Value) -> Result<String> {
-    let auth = json!({"auth": {
-        "identity": {
-            "methods": ["password"],
-            "password": {"user": {
-                "name": user, "password": format!("{user}-password"), "domain": {"name": "Default"},
-            }},
-        },
-        "scope": scope,
-    }});
-    let path = "/v3/auth/tokens?nocatalog";
-    let answer = api
-        .send("POST", path, &[], Some(auth.to_string().as_bytes()))?
-        .expect(&[201])?;
-    Ok(answer.header("x-subject-token").context("X-Subject-Token")?.to_owned())
+    token_of(ask_token(api, "/v3/auth/tokens?nocatalog", user, scope)?)
 }
 
 fn path(route: &Route, project: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use stillpoint_system_tests::{Checks, Scene, only_id, tool};
+use stillpoint_system_tests::{Checks, Scene, only_id, refusal, tool};
 use stillpoint_testkit::{Answer, Api, Daemon, VmSpec, Xml, eventually};
 
 const LONG: Duration = Duration::from_secs(180);
@@ -75,14 +75,6 @@ fn copied(answer: Answer) -> Result<String> {
     let action = answer.expect(&[200, 202])?.xml()?;
     ensure!(action.find("fault").is_none(), "{action:?}");
     Ok(action.find("disk").context("no disk")?.id()?.to_owned())
-}
-
-fn refusal(answer: &Answer, status: u16, words: &[&str]) -> Result<()> {
-    let refusal = answer.refusal()?;
-    ensure!(refusal.status == status, "{refusal:?}");
-    let missing = words.iter().find(|word| !refusal.detail.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not in {refusal:?}");
-    Ok(())
 }
 
 fn told(api: &Api, code: &str) -> Result<usize> {

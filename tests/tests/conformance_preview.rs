@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use stillpoint_system_tests::{Checks, Scene, only_id, tool};
+use stillpoint_system_tests::{Checks, Scene, only_id, refusal, tool};
 use stillpoint_testkit::records::Checker;
 use stillpoint_testkit::{Answer, Api, Daemon, Guest, VmSpec, Xml, eventually};
 use uuid::Uuid;
@@ -21,14 +21,6 @@ fn get(api: &Api, path: &str) -> Result<Xml> {
 
 fn is(found: Option<&str>, wanted: &str) -> Result<()> {
     ensure!(found == Some(wanted), "{found:?} is not {wanted:?}");
-    Ok(())
-}
-
-fn refusal(answer: &Answer, status: u16, words: &[&str]) -> Result<()> {
-    let refusal = answer.refusal()?;
-    ensure!(refusal.status == status, "{refusal:?}");
-    let missing = words.iter().find(|word| !refusal.detail.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not in {refusal:?}");
     Ok(())
 }
 

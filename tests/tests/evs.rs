@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use stillpoint_system_tests::{Checks, Scene, sdk};
+use stillpoint_system_tests::{
+    Checks, Scene, sdk,
+    volume::{ask_token, token_of},
+};
 use stillpoint_testkit::{Answer, Api, Daemon, Password, eventually};
 
 /// The client signs by the second: the same call twice in one is the same request.
@@ -48,17 +51,8 @@ fn daemon() -> Result<Daemon> {
 
 /// A token of the project, from where IAM's clients ask for it.
 fn token(daemon: &Daemon, user: &str) -> Result<String> {
-    let body = json!({"auth": {
-        "identity": {"methods": ["password"], "password": {"user": {
-            "name": user, "password": Password::of(user)?.0, "domain": {"name": "Default"},
-        }}},
-        "scope": {"project": {"name": "demo"}},
-    }});
-    let headers = [("Content-Type", "application/json")];
-    let answer = Api::anonymous(daemon.url())
-        .send("POST", "/v3/auth/tokens", &headers, Some(body.to_string().as_bytes()))?
-        .expect(&[201])?;
-    Ok(answer.header("x-subject-token").context("no token")?.to_owned())
+    let (api, scope) = (Api::anonymous(daemon.url()), json!({"project": {"name": "demo"}}));
+    token_of(ask_token(&api, "/v3/auth/tokens", user, &scope)?)
 }
 
 /// A raw caller with a token.

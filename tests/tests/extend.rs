@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use stillpoint_system_tests::{Scene, only_id, tool};
+use stillpoint_system_tests::{Scene, only_id, refusal, tool};
 use stillpoint_testkit::records::Checker;
 use stillpoint_testkit::{Answer, Api, Daemon, Guest, VmSpec, Xml, eventually};
 
@@ -321,14 +321,6 @@ fn a_loose_disk_and_a_raw_one_grow_too_and_a_snapshot_of_a_raw_one_is_merged_int
     api.stop(&vm)?;
     shows(&base, 0x71, 95)?;
     daemon.scan_log(&[])
-}
-
-fn refusal(answer: &Answer, status: u16, words: &[&str]) -> Result<()> {
-    let refusal = answer.refusal()?;
-    ensure!(refusal.status == status, "{refusal:?}");
-    let missing = words.iter().find(|word| !refusal.detail.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not in {refusal:?}");
-    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use stillpoint_system_tests::{Scene, only_id, tool};
+use stillpoint_system_tests::{Scene, only_id, refusal, tool};
 use stillpoint_testkit::records::Checker;
 use stillpoint_testkit::{Answer, Api, Daemon, Guest, VmSpec, Xml, eventually};
 
@@ -28,14 +28,6 @@ fn attach(api: &Api, vm: &str, disk: &str, interface: &str) -> Result<Answer> {
 
 fn detach(api: &Api, vm: &str, disk: &str, query: &str) -> Result<Answer> {
     api.delete(&format!("vms/{vm}/diskattachments/{disk}{query}"))
-}
-
-fn refusal(answer: &Answer, status: u16, words: &[&str]) -> Result<()> {
-    let refusal = answer.refusal()?;
-    ensure!(refusal.status == status, "{refusal:?}");
-    let missing = words.iter().find(|word| !refusal.detail.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not in {refusal:?}");
-    Ok(())
 }
 
 fn attached(api: &Api, vm: &str) -> Result<Vec<String>> {

@@ -10,8 +10,11 @@ mod volumes;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
-use stillpoint_system_tests::{Checks, sdk};
-use stillpoint_testkit::{Answer, Api, Daemon, Password, eventually};
+use stillpoint_system_tests::{
+    Checks, sdk,
+    volume::{ask_token, token_of},
+};
+use stillpoint_testkit::{Answer, Api, Daemon, eventually};
 
 const DEMO: &str = "d0000000000000000000000000000001";
 const OTHER: &str = "d0000000000000000000000000000002";
@@ -34,20 +37,8 @@ impl Cinder {
             ("bob", "demo", DEMO),
             ("mallory", "other", OTHER),
         ] {
-            let auth = json!({"auth": {
-                "identity": {"methods": ["password"], "password": {"user": {
-                    "name": user, "password": Password::of(user)?.0, "domain": {"id": "default"},
-                }}},
-                "scope": {"project": {"name": project, "domain": {"id": "default"}}},
-            }});
-            let headers = [("Content-Type", "application/json")];
-            let answer = api.send(
-                "POST",
-                "/identity/v3/auth/tokens",
-                &headers,
-                Some(auth.to_string().as_bytes()),
-            )?;
-            let token = answer.header("x-subject-token").context("a token")?.to_owned();
+            let scope = json!({"project": {"name": project, "domain": {"id": "default"}}});
+            let token = token_of(ask_token(&api, "/identity/v3/auth/tokens", user, &scope)?)?;
             tokens.insert(user, (token, id));
         }
         Ok(Self {

@@ -32,6 +32,18 @@ fn unknown(place: &str, key: &str) -> Refused {
     Refused::bad_request(format!("{place} has an element that is not known: {shown:?}"))
 }
 
+/// The one action of a body, with what is said of it.
+///
+/// # Errors
+/// 400 for none and for several.
+pub(super) fn action(call: &Call) -> Result<(String, Value), Refused> {
+    let mut entries = call.object()?.into_iter();
+    match (entries.next(), entries.next()) {
+        (Some(action), None) => Ok(action),
+        _ => Err(Refused::bad_request("The body must name one action")),
+    }
+}
+
 /// Refuses elements that are not known.
 pub(super) fn only(object: &Object, place: &str, known: &[&str]) -> Result<(), Refused> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {

@@ -10,26 +10,9 @@ use http::StatusCode;
 use stillpoint_engine::command::volume::ResetVolumeSnapshot;
 use stillpoint_types::VolumeSnapshotStatus;
 
-/// Statuses that a snapshot can be given.
-const RESETS: &[VolumeSnapshotStatus] = &[
-    VolumeSnapshotStatus::Creating,
-    VolumeSnapshotStatus::Available,
-    VolumeSnapshotStatus::Error,
-    VolumeSnapshotStatus::Deleting,
-    VolumeSnapshotStatus::ErrorDeleting,
-    VolumeSnapshotStatus::BackingUp,
-    VolumeSnapshotStatus::Restoring,
-    VolumeSnapshotStatus::Updating,
-    VolumeSnapshotStatus::Unmanaging,
-];
-
 /// `POST snapshots/{id}/action`.
 pub(crate) async fn act(call: Call) -> Result<Answer, Refused> {
-    let body = call.object()?;
-    let mut entries = body.into_iter();
-    let (Some((name, value)), None) = (entries.next(), entries.next()) else {
-        return Err(Refused::bad_request("The body must name one action"));
-    };
+    let (name, value) = body::action(&call)?;
     match name.as_str() {
         "os-reset_status" => {
             admin(&call)?;
@@ -61,11 +44,8 @@ fn status(object: &Object) -> Result<VolumeSnapshotStatus, Refused> {
     let text = body::text(object, "status")?
         .flatten()
         .ok_or_else(|| Refused::bad_request("status is needed"))?;
-    RESETS
-        .iter()
-        .find(|status| status.label() == text)
-        .copied()
-        .ok_or_else(|| Refused::bad_request("status is none that a snapshot can have"))
+    text.parse()
+        .map_err(|_unknown| Refused::bad_request("status is none that a snapshot can have"))
 }
 
 async fn reset(call: &Call, status: VolumeSnapshotStatus) -> Result<Answer, Refused> {

@@ -175,6 +175,14 @@ pub(crate) async fn list_specs(call: Call) -> Result<Answer, Refused> {
     Ok(Answer::ok(&json!({"extra_specs": specs})))
 }
 
+async fn change_specs(call: &Call, change: MetadataChange) -> Result<(), Refused> {
+    let engine = call.engine();
+    engine
+        .change_type_specs(call.who(), call.origin(), id(call)?, change)
+        .await?;
+    Ok(())
+}
+
 /// `POST types/{id}/extra_specs`.
 pub(crate) async fn add_specs(call: Call) -> Result<Answer, Refused> {
     let mut outer = call.object()?;
@@ -183,14 +191,7 @@ pub(crate) async fn add_specs(call: Call) -> Result<Answer, Refused> {
         .ok_or_else(|| Refused::bad_request("The body must have an object \"extra_specs\""))?;
     body::only(&outer, "The body", &[])?;
     let pairs = body::pairs(&value, "extra_specs", Keys::Slash)?;
-    call.engine()
-        .change_type_specs(
-            call.who(),
-            call.origin(),
-            id(&call)?,
-            MetadataChange::Merge(pairs.clone()),
-        )
-        .await?;
+    change_specs(&call, MetadataChange::Merge(pairs.clone())).await?;
     Ok(Answer::ok(&json!({"extra_specs": pairs})))
 }
 
@@ -213,23 +214,14 @@ pub(crate) async fn put_spec(call: Call) -> Result<Answer, Refused> {
             "The body must have the key of the URL, and no other",
         ));
     }
-    call.engine()
-        .change_type_specs(
-            call.who(),
-            call.origin(),
-            id(&call)?,
-            MetadataChange::Merge(pairs.clone()),
-        )
-        .await?;
+    change_specs(&call, MetadataChange::Merge(pairs.clone())).await?;
     Ok(Answer::ok(&pairs))
 }
 
 /// `DELETE types/{id}/extra_specs/{key}`.
 pub(crate) async fn delete_spec(call: Call) -> Result<Answer, Refused> {
     let change = MetadataChange::Remove(call.segment(1).to_owned());
-    call.engine()
-        .change_type_specs(call.who(), call.origin(), id(&call)?, change)
-        .await?;
+    change_specs(&call, change).await?;
     Ok(Answer::empty(StatusCode::ACCEPTED))
 }
 

@@ -15,11 +15,7 @@ use stillpoint_types::{FaultCode, VmId, VolumeSnapshotId, VolumeStatus};
 
 /// `POST volumes/{id}/action`.
 pub(crate) async fn act(call: Call) -> Result<Answer, Refused> {
-    let body = call.object()?;
-    let mut entries = body.into_iter();
-    let (Some((name, value)), None) = (entries.next(), entries.next()) else {
-        return Err(Refused::bad_request("The body must name one action"));
-    };
+    let (name, value) = body::action(&call)?;
     match name.as_str() {
         "os-extend" => extend(&call, &value).await,
         "os-reserve" => plain(&call, VolumeAction::Reserve).await,

@@ -9,7 +9,7 @@ use crate::{engine::Inner, fault::Fault, limits};
 use std::sync::Arc;
 use stillpoint_store::{
     Tx,
-    volume_snapshot::{self, Texts},
+    volume_snapshot::{self, Texts, VolumeSnapshotRow},
 };
 use stillpoint_types::{Caller, FaultCode, Need, VolumeSnapshotId, VolumeSnapshotStatus, now_micros};
 
@@ -118,23 +118,11 @@ pub(crate) async fn reset(
     _origin: &Origin,
     command: ResetVolumeSnapshot,
 ) -> Result<(), Fault> {
-    if let Some(progress) = command.progress {
-        limits::range("progress", progress.into(), 0, 100)?;
-    }
-    let who = who.clone();
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let (row, _) = find(tx, &who, command.snapshot, Need::Operate)?;
-        crate::volume::expect_admin(&who, Some(row.project), "say what a snapshot's status is")?;
-        let (id, status) = (row.id, command.status);
-        Ok(volume_snapshot::set_status(
-            tx,
-            id,
-            status,
-            command.progress,
-            now_micros(),
-        )?)
-    };
-    engine.store.write(write).await
+    let caller = who.clone();
+    restate(engine, who, command, move |_tx, row, _status| {
+        crate::volume::expect_admin(&caller, Some(row.project), "say what a snapshot's status is")
+    })
+    .await
 }
 
 /// From which status the makers of a snapshot may bring it to which, if they are not ours.
@@ -153,14 +141,9 @@ pub(crate) async fn report(
     _origin: &Origin,
     command: ResetVolumeSnapshot,
 ) -> Result<(), Fault> {
-    if let Some(progress) = command.progress {
-        limits::range("progress", progress.into(), 0, 100)?;
-    }
-    let who = who.clone();
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        let (row, status) = find(tx, &who, command.snapshot, Need::Operate)?;
-        expect_unprotected(&row, "say what the snapshot's status is")?;
-        let is_ours = status != row.status || volume_snapshot::image_of(tx, &row)?.is_none();
+    restate(engine, who, command, move |tx, row, status| {
+        expect_unprotected(row, "say what the snapshot's status is")?;
+        let is_ours = status != row.status || volume_snapshot::image_of(tx, row)?.is_none();
         if is_ours || !may_follow(status, command.status) {
             let text = format!(
                 "Invalid snapshot: snapshot {} is {status} and does not become {} so.",
@@ -168,14 +151,27 @@ pub(crate) async fn report(
             );
             return Err(Fault::new(FaultCode::VolumeStatus, text));
         }
-        let (id, status) = (row.id, command.status);
-        Ok(volume_snapshot::set_status(
-            tx,
-            id,
-            status,
-            command.progress,
-            now_micros(),
-        )?)
+        Ok(())
+    })
+    .await
+}
+
+/// Writes the status that somebody says, if `allowed`, which is given the row and the status that is shown.
+async fn restate(
+    engine: &Arc<Inner>,
+    who: &Caller,
+    command: ResetVolumeSnapshot,
+    allowed: impl FnOnce(&Tx, &VolumeSnapshotRow, VolumeSnapshotStatus) -> Result<(), Fault> + Send + 'static,
+) -> Result<(), Fault> {
+    if let Some(progress) = command.progress {
+        limits::range("progress", progress.into(), 0, 100)?;
+    }
+    let who = who.clone();
+    let write = move |tx: &Tx| -> Result<(), Fault> {
+        let (row, status) = find(tx, &who, command.snapshot, Need::Operate)?;
+        allowed(tx, &row, status)?;
+        let (said, progress) = (command.status, command.progress);
+        Ok(volume_snapshot::set_status(tx, row.id, said, progress, now_micros())?)
     };
     engine.store.write(write).await
 }
