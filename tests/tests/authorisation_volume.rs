@@ -4,7 +4,7 @@
 //! there; what is visible to whom is `identity.rs`'s, and that of each dialect's own tests. Numbers with a K are those of the
 //! volume contract's checklist.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use stillpoint_api_volume::{Access, Family, Route, routes};
 use stillpoint_system_tests::Checks;

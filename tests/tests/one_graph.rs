@@ -6,7 +6,7 @@ use serde_json::json;
 use std::time::Duration;
 use stillpoint_system_tests::volume::{Volumes, holds, write};
 use stillpoint_system_tests::{Checks, only_id};
-use stillpoint_testkit::{Answer, Api, Daemon, Guest, VmSpec, Xml, eventually};
+use stillpoint_testkit::{Api, Daemon, Guest, VmSpec, Xml, eventually};
 
 const LONG: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(30);
