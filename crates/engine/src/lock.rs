@@ -37,7 +37,10 @@
 //! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused. So it
 //! does for the moment in which a volume is made of another one, or its snapshots are.
 
-use crate::{fault::Fault, view::Holder};
+use crate::{
+    fault::{Blocker, Fault},
+    view::Holder,
+};
 use stillpoint_store::{
     Conn, Tx,
     job::{self, LockRow},
@@ -157,6 +160,14 @@ impl Holders {
 
 /// The fault that names the blocker.
 pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
+    refusal(kind, name, held).of(kind, name).blocked_by(Blocker {
+        job: held.job.to_string(),
+        what: held.what.clone(),
+        since: moment(held.since),
+    })
+}
+
+fn refusal(kind: &str, name: &str, held: &LockRow) -> Fault {
     let code = if held.job_kind == crate::backup::KIND {
         FaultCode::DuringBackup
     } else if held.job_kind.starts_with("snapshot_") {

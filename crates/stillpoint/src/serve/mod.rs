@@ -83,10 +83,12 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);
+    let native = native_api(&engine, &auth, &url);
     let router = health::router(engine.clone())
         .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
         .merge(stillpoint_api_volume::router(volume))
+        .merge(stillpoint_api_native::router(native))
         .fallback_service(ovirt);
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
@@ -113,6 +115,14 @@ fn volume_api(engine: &Engine, auth: &Auth, url: &str, config: &Config) -> still
         network_stub: config.network_stub,
     };
     stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), settings)
+}
+
+/// Our own family.
+fn native_api(engine: &Engine, auth: &Auth, url: &str) -> stillpoint_api_native::Api {
+    let settings = stillpoint_api_native::Settings {
+        public_url: url.to_owned(),
+    };
+    stillpoint_api_native::Api::new(engine.clone(), auth.clone(), settings)
 }
 
 fn engine_options(config: &Config) -> Options {
