@@ -11,6 +11,8 @@
 mod answer;
 mod call;
 mod discovery;
+mod document;
+mod explain;
 mod fault;
 mod login;
 mod route;

@@ -13,6 +13,7 @@ pub mod config;
 mod disk;
 mod engine;
 mod event;
+mod explain;
 pub mod fault;
 mod files;
 pub mod graph;

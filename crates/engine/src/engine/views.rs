@@ -2,11 +2,13 @@
 
 use super::Engine;
 use crate::{
+    explain,
     fault::Fault,
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
         Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        explain::{Explanation, Healing, JobDetail, Kind},
     },
     vm,
 };
@@ -201,5 +203,29 @@ impl Engine {
     /// One event.
     pub async fn event(&self, who: &Caller, index: i64) -> Result<EventView, Fault> {
         crate::job::event(&self.inner, who, index).await
+    }
+
+    /// Why a thing is in its state: what is recorded, who holds it, what is seen of it now, and what would help.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn explain(&self, who: &Caller, kind: Kind, id: &str) -> Result<Explanation, Fault> {
+        explain::explain(&self.inner, who, kind, id).await
+    }
+
+    /// One job with its steps, their times, and what keeps it from going on.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn job_detail(&self, who: &Caller, job: JobId) -> Result<JobDetail, Fault> {
+        explain::job(&self.inner, who, job).await
+    }
+
+    /// What the last start of the daemon found and did, as far as the caller may see it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn healing(&self, who: &Caller) -> Result<Healing, Fault> {
+        explain::healing::healing(&self.inner, who).await
     }
 }
