@@ -22,6 +22,7 @@ mod job;
 mod journal;
 mod limits;
 mod lock;
+mod news;
 pub mod ports;
 mod progress;
 mod reconcile;
@@ -33,6 +34,7 @@ mod volume;
 
 pub use engine::{Engine, Options};
 pub use fault::Fault;
+pub use news::News;
 
 use std::sync::Arc;
 use stillpoint_store::job::JobRow;

@@ -7,7 +7,7 @@
 
 use crate::{
     Conn, Query, Rows, Sort, StoreError, Stored, Tx,
-    column::{listed, text, text_opt},
+    column::{listed, rows_of, text, text_opt},
     find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -185,6 +185,12 @@ pub fn steps(conn: &Conn, id: JobId) -> Stored<Vec<StepRow>> {
     Ok(statement
         .query_map([id.to_string()], step_row)?
         .collect::<Result<_, _>>()?)
+}
+
+/// The steps of several jobs, those of each in order.
+pub fn steps_of(conn: &Conn, jobs: &[JobId]) -> Stored<Vec<StepRow>> {
+    let sql = "SELECT * FROM job_step WHERE job_id IN ({}) ORDER BY job_id, seq";
+    rows_of(conn, sql, jobs, step_row)
 }
 
 /// Every job of ours that has not ended, oldest first.

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::{
     explain,
     fault::Fault,
+    news::{self, News},
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
@@ -13,7 +14,7 @@ use crate::{
     vm,
 };
 use std::collections::HashMap;
-use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, SnapshotId, TransferId, VmId};
+use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, Micros, SnapshotId, TransferId, VmId};
 
 /// Views: what a caller may see, read in one transaction each.
 ///
@@ -227,5 +228,22 @@ impl Engine {
     /// What the store answers.
     pub async fn healing(&self, who: &Caller) -> Result<Healing, Fault> {
         explain::healing::healing(&self.inner, who).await
+    }
+
+    /// The events after one, and the jobs that run or have ended since an instant: what whoever shows them live asks after each
+    /// wake of [`Engine::changes`].
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn news(&self, who: &Caller, after: i64, ended_since: Micros) -> Result<News, Fault> {
+        news::news(&self.inner, who, after, ended_since).await
+    }
+
+    /// The number of the newest event, whoever may see it; 0: there is none.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn newest_event(&self) -> Result<i64, Fault> {
+        news::newest(&self.inner).await
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     journal::executor::Tries,
     view::explain::{Explanation, JobDetail, Kind, StepDetail, Waits},
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use stillpoint_store::{
     Conn,
     job::{JobRow, StepRow},
@@ -61,7 +61,7 @@ pub(crate) async fn explain(engine: &Arc<Inner>, who: &Caller, kind: Kind, id: &
 }
 
 /// A job of the catalogue with what keeps it from going on.
-fn detail(engine: &Inner, row: JobRow, steps: Vec<StepRow>) -> JobDetail {
+pub(crate) fn detail(engine: &Inner, row: JobRow, steps: Vec<StepRow>) -> JobDetail {
     let waits = engine.journal.tries(row.id).map(|tries| {
         let Tries { step, count, last, at } = tries;
         Waits {
@@ -107,12 +107,20 @@ pub(crate) async fn job(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<
 }
 
 /// The jobs among these that the caller may see, each with its steps.
-fn with_steps(conn: &Conn, who: &Caller, rows: Vec<JobRow>) -> Result<Vec<(JobRow, Vec<StepRow>)>, Fault> {
-    rows.into_iter()
-        .filter(|row| who.may(row.project, Need::Read) == Access::Allowed)
-        .map(|row| {
-            let steps = stillpoint_store::job::steps(conn, row.id)?;
-            Ok((row, steps))
-        })
-        .collect()
+pub(crate) fn with_steps(
+    conn: &Conn,
+    who: &Caller,
+    mut rows: Vec<JobRow>,
+) -> Result<Vec<(JobRow, Vec<StepRow>)>, Fault> {
+    rows.retain(|row| who.may(row.project, Need::Read) == Access::Allowed);
+    let ids: Vec<JobId> = rows.iter().map(|row| row.id).collect();
+    let mut steps: HashMap<JobId, Vec<StepRow>> = HashMap::new();
+    for step in stillpoint_store::job::steps_of(conn, &ids)? {
+        steps.entry(step.job).or_default().push(step);
+    }
+    let with = |row: JobRow| {
+        let steps = steps.remove(&row.id).unwrap_or_default();
+        (row, steps)
+    };
+    Ok(rows.into_iter().map(with).collect())
 }
