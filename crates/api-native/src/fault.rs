@@ -24,6 +24,7 @@ struct Inner {
 }
 
 /// Status, word and remedy of each code of the core. A remedy that depends on the thing is in the fault's own text.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
     const CONFLICT: StatusCode = StatusCode::CONFLICT;

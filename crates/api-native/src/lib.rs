@@ -4,6 +4,7 @@
 //!
 //! * [`routes`]: the whole surface, as data; `discovery` makes the list of it and the OpenAPI document from that table.
 //! * `server`: one request, from its head to its answer; `login`: who sends it.
+//! * `explain`, `stream`: the questions; `document`: the core's values as JSON.
 //! * `fault`: what goes wrong, in the family's one shape.
 //!
 //! Mounting it: [`router`] with an [`Api`]; it serves its own prefix only. `/stillpoint/v1/images/` is the data plane's.
@@ -11,17 +12,22 @@
 mod answer;
 mod call;
 mod discovery;
+mod document;
+mod explain;
 mod fault;
 mod login;
 mod route;
 mod routes;
 mod server;
+mod stream;
 
 pub use route::{Access, Param, Route};
 
 use std::sync::Arc;
 use stillpoint_auth::Auth;
 use stillpoint_engine::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// Where the family begins.
 pub const ROOT: &str = "/stillpoint/v1";
@@ -31,6 +37,8 @@ pub const ROOT: &str = "/stillpoint/v1";
 pub struct Settings {
     /// Scheme, host and port under which clients reach the daemon, such as `https://kvm1.example.com:8080`.
     pub public_url: String,
+    /// Cancelled when the daemon stops: what would go on for ever ends then.
+    pub stopping: CancellationToken,
 }
 
 /// The edge's state. Cloning it is cheap.
@@ -42,6 +50,9 @@ struct Inner {
     engine: Engine,
     auth: Auth,
     public_url: String,
+    stopping: CancellationToken,
+    /// Who listens to events has one.
+    seats: Arc<Semaphore>,
 }
 
 impl Api {
@@ -54,6 +65,8 @@ impl Api {
             engine,
             auth,
             public_url,
+            stopping: settings.stopping,
+            seats: Arc::new(Semaphore::new(stream::LISTENERS_MAX)),
         }))
     }
 
@@ -70,6 +83,16 @@ impl Api {
     /// What links begin with; no slash at its end.
     pub(crate) fn public_url(&self) -> &str {
         &self.0.public_url
+    }
+
+    /// Cancelled when the daemon stops.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// A place among those who listen to events; `None`: all are taken.
+    pub(crate) fn take_seat(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.seats).try_acquire_owned().ok()
     }
 }
 

@@ -11,24 +11,21 @@ use stillpoint_types::{Caller, FaultCode};
 /// Longest Basic credentials, in bytes of their encoded form.
 const BASIC_MAX: usize = 8192;
 
-/// Lets the sender of a request in, or refuses him. With the token that did it, if it was one.
-pub(crate) async fn admit(auth: &Auth, headers: &HeaderMap) -> Result<(Caller, Option<String>), Refused> {
+/// Lets the sender of a request in, or refuses him.
+pub(crate) async fn admit(auth: &Auth, headers: &HeaderMap) -> Result<Caller, Refused> {
     let sent = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if let Some(token) = sent.and_then(|value| credentials(value, "bearer")) {
         let token = std::str::from_utf8(token).map_err(|_not_text| refused(&AuthError::BadToken))?;
-        let caller = by_token(auth, token).await?;
-        return Ok((caller, Some(token.to_owned())));
+        return by_token(auth, token).await;
     }
     let Some(basic) = sent.and_then(|value| credentials(value, "basic")) else {
         return Err(unauthorized("Credentials are needed"));
     };
     let (user, password) = basic_pair(basic).ok_or_else(|| unauthorized("The credentials are not readable"))?;
-    let caller = auth.login(&user, &password).await.map_err(|error| refused(&error))?;
-    Ok((caller, None))
+    auth.login(&user, &password).await.map_err(|error| refused(&error))
 }
 
-/// The caller of a bearer token, as it is now.
-pub(crate) async fn by_token(auth: &Auth, token: &str) -> Result<Caller, Refused> {
+async fn by_token(auth: &Auth, token: &str) -> Result<Caller, Refused> {
     let grant = auth.caller_of_token(token).await.map_err(|error| refused(&error))?;
     if grant.kind != TokenKind::Bearer {
         return Err(refused(&AuthError::BadToken));

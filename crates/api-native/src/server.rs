@@ -82,7 +82,7 @@ async fn answer(
     match route.handler {
         Handler::Public(handler) => handler(visit).await,
         Handler::Authorised(handler) => {
-            let (who, token) = login::admit(api.auth(), &head.headers).await?;
+            let who = login::admit(api.auth(), &head.headers).await?;
             if route.access == Access::Admin && !who.is_admin {
                 let text = format!("Only an administrator may use {}", route.name);
                 return Err(Refused::new(FaultCode::Forbidden, text));
@@ -91,7 +91,7 @@ async fn answer(
                 visit.body = read_body(body).await?;
                 *unread = false;
             }
-            handler(Call { visit, who, token }).await
+            handler(Call { visit, who }).await
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod config;
 mod disk;
 mod engine;
 mod event;
+mod explain;
 pub mod fault;
 mod files;
 pub mod graph;
@@ -21,6 +22,7 @@ mod job;
 mod journal;
 mod limits;
 mod lock;
+mod news;
 pub mod ports;
 mod progress;
 mod reconcile;
@@ -33,6 +35,7 @@ mod volume;
 
 pub use engine::{Engine, Options};
 pub use fault::Fault;
+pub use news::News;
 
 use std::sync::Arc;
 use stillpoint_store::job::JobRow;

@@ -2,6 +2,7 @@
 //!
 //! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
 
+pub mod explain;
 pub mod volume;
 pub mod volume_job;
 

@@ -8,6 +8,7 @@
 //! * A service is a path: making one sends nothing. Its methods return a [`Request`], which is sent when it is awaited,
 //!   or at once with the option `wait(false)`.
 //! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
+//! * [`Connection::get_json`], [`Connection::listen`]: what a server has beside the API.
 //! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
 //!
 //! ```no_run
@@ -25,6 +26,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod connection;
 mod error;
 mod extent;
@@ -36,6 +38,7 @@ mod services;
 mod tls;
 mod transport;
 
+pub use beside::{Listening, Message};
 pub use connection::{Builder, Connection};
 pub use error::{Error, Refusal};
 pub use extent::{Extent, ExtentContext};

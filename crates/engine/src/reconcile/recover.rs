@@ -16,6 +16,7 @@ use crate::{
     journal::{executor, from_json, to_json},
     ports::{BlockGraph, DriverErrorKind, ProcessRecord, RunState},
     snapshot::create::may_have_frozen,
+    view::explain::MachineFound,
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use stillpoint_store::{
@@ -98,6 +99,18 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<(), Fault> {
 
 async fn one(engine: &Arc<Inner>, row: VmRow, thaw: bool, is_busy: bool) -> Result<(), Fault> {
     let found = connect(engine, &row).await?;
+    engine.start.note(
+        row.project,
+        MachineFound {
+            vm: row.id,
+            name: row.name.clone(),
+            found: match found {
+                Found::Connected => "connected",
+                Found::Silent => "silent",
+                Found::Gone => "gone",
+            },
+        },
+    );
     if found == Found::Connected {
         if thaw && let Some(machine) = engine.hypervisor.machine(row.id) {
             match machine.thaw().await {

@@ -91,6 +91,11 @@ impl Session {
         self.connection.system_service()
     }
 
+    /// The connection itself, for what a server has beside the API.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(crate) async fn close(&self) {
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the logout failed");

@@ -83,14 +83,14 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);
-    let native = native_api(&engine, &auth, &url);
+    let stopping = CancellationToken::new();
+    let native = native_api(&engine, &auth, &url, &stopping);
     let router = health::router(engine.clone())
         .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
         .merge(stillpoint_api_volume::router(volume))
         .merge(stillpoint_api_native::router(native))
         .fallback_service(ovirt);
-    let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
 
     // The one line on standard output, which whoever started the daemon waits for.
@@ -118,9 +118,10 @@ fn volume_api(engine: &Engine, auth: &Auth, url: &str, config: &Config) -> still
 }
 
 /// Our own family.
-fn native_api(engine: &Engine, auth: &Auth, url: &str) -> stillpoint_api_native::Api {
+fn native_api(engine: &Engine, auth: &Auth, url: &str, stopping: &CancellationToken) -> stillpoint_api_native::Api {
     let settings = stillpoint_api_native::Settings {
         public_url: url.to_owned(),
+        stopping: stopping.clone(),
     };
     stillpoint_api_native::Api::new(engine.clone(), auth.clone(), settings)
 }
