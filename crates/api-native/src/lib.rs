@@ -16,6 +16,7 @@ mod document;
 mod explain;
 mod fault;
 mod login;
+mod repair;
 mod route;
 mod routes;
 mod server;

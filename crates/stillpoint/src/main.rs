@@ -64,6 +64,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Job { common, command } => ask(&common, Asked::Job(command)),
         Command::Event { common, command } => ask(&common, Asked::Event(command)),
         Command::Explain { common, options } => ask(&common, Asked::Explain(options)),
+        Command::Repair { common, options } => ask(&common, Asked::Repair(options)),
         Command::Completions(options) => client::shell::completions(&options).map_err(Trouble::into_failure),
         Command::Man(options) => client::shell::man(&options).map_err(Trouble::into_failure),
     }

@@ -1,7 +1,7 @@
 //! The commands of a client: one grammar for all nouns, against any server of the oVirt API.
 //!
 //! * `vm`, `snapshot`, `disk`, `job`, `event`, `checkpoint`, `transfer`: one noun, one file. `explain`: why a thing is in
-//!   its state. `shell`: completions and man pages.
+//!   its state. `repair`: damage, and mending it. `shell`: completions and man pages.
 //! * `session`: reading (tried again when the connection breaks), changing (never sent twice unseen), waiting for the job.
 //! * `plan`: what a command is about to do and what is lost by it; shown before anything destructive, and by `--dry-run`.
 //! * `shown`: a result, as a table for people or as JSON. `find`: from names to ids.
@@ -17,6 +17,7 @@ mod find;
 mod job;
 mod plan;
 pub(crate) mod progress;
+mod repair;
 pub(crate) mod retry;
 mod server;
 mod session;
@@ -35,6 +36,7 @@ pub(crate) use disk::DiskCommand;
 pub(crate) use event::EventCommand;
 pub(crate) use explain::ExplainOptions;
 pub(crate) use job::JobCommand;
+pub(crate) use repair::RepairOptions;
 pub(crate) use server::ServerOptions;
 pub(crate) use snapshot::SnapshotCommand;
 pub(crate) use transfer::TransferCommand;
@@ -70,6 +72,7 @@ pub(crate) enum Asked {
     Job(JobCommand),
     Event(EventCommand),
     Explain(ExplainOptions),
+    Repair(RepairOptions),
 }
 
 /// Runs one of the commands.
@@ -93,6 +96,7 @@ async fn run(session: &Session, asked: Asked) -> Result<ExitCode, Trouble> {
         Asked::Job(command) => job::run(session, command).await,
         Asked::Event(command) => event::run(session, command).await,
         Asked::Explain(options) => explain::run(session, &options).await,
+        Asked::Repair(options) => repair::run(session, &options).await,
     }
 }
 
