@@ -9,6 +9,7 @@
 //!   or at once with the option `wait(false)`.
 //! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
 //! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
+//! * [`volume`]: OpenStack's volumes (Cinder v3), and its users, projects and keys (Keystone v3).
 //!
 //! ```no_run
 //! use stillpoint_sdk::{AddBackupOptions, CallOptions, Connection, GetOptions, by_id, types::{Backup, Disk}};
@@ -35,6 +36,7 @@ mod service;
 mod services;
 mod tls;
 mod transport;
+pub mod volume;
 
 pub use connection::{Builder, Connection};
 pub use error::{Error, Refusal};
