@@ -49,6 +49,8 @@ pub(crate) struct Talk {
     pub(crate) cloud: Cloud,
     /// For who administers the installation, if no project was named.
     whole: Option<Cloud>,
+    /// The project that was named.
+    project: Option<String>,
     /// By which he is known, if by one.
     pub(crate) password: Option<SecretString>,
 }
@@ -66,6 +68,7 @@ impl CloudCommon {
         Ok(Talk {
             cloud: cloud(&server, project)?,
             whole,
+            project: server.project.clone(),
             password: match &server.secret {
                 Secret::Password(password) => Some(SecretString::from(password.as_str())),
                 Secret::Token(_) => None,
@@ -138,7 +141,17 @@ impl Talk {
 
     /// Who is logged in.
     pub(crate) async fn login(&self) -> Result<Login, Trouble> {
-        Ok(self.read(|| self.cloud.login()).await?)
+        self.read(|| self.cloud.login()).await.map_err(|error| {
+            let is_unknown = error.status() == Some(401);
+            let trouble = Trouble::from(error);
+            match &self.project {
+                // The identity service does not say which of them it is.
+                Some(project) if is_unknown => trouble.replace_hint(format!(
+                    "check --user, his password, and that he has a role on the project {project:?}"
+                )),
+                _ => trouble,
+            }
+        })
     }
 
     /// Refuses when the login is of no project, which volumes and keys are in.

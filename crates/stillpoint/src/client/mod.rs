@@ -2,6 +2,7 @@
 //!
 //! * `vm`, `snapshot`, `disk`, `job`, `event`, `checkpoint`, `transfer`: one noun, one file. `explain`: why a thing is in
 //!   its state. `shell`: completions and man pages. `reference`: all commands as one document.
+//! * `backup`: backups on the server. Points in a directory: [`crate::backup`].
 //! * `volume`, `user`, `project`, `key`: over OpenStack's APIs. `cloud`: for them, what `session` is for the others.
 //! * `session`: reading (tried again when the connection breaks), changing (never sent twice unseen), waiting for the job.
 //! * `plan`: what a command is about to do and what is lost by it; shown before anything destructive, and by `--dry-run`.
@@ -9,6 +10,7 @@
 //! * `secret`: passwords that are not on the command line.
 //! * `server`, `connect`, `trouble`, `retry`, `table`, `progress`: shared with `stillpoint backup`.
 
+mod backup;
 mod checkpoint;
 mod cloud;
 pub(crate) mod code;
@@ -40,6 +42,7 @@ mod user;
 mod vm;
 mod volume;
 
+pub(crate) use backup::{FinalizeOptions, OneBackup, ServerBackupCommand, StartOptions};
 pub(crate) use checkpoint::CheckpointCommand;
 pub(crate) use cloud::CloudCommon;
 pub(crate) use disk::DiskCommand;
@@ -84,6 +87,7 @@ pub(crate) enum Asked {
     Transfer(TransferCommand),
     Job(JobCommand),
     Event(EventCommand),
+    Backup(ServerBackupCommand),
     Explain(ExplainOptions),
 }
 
@@ -141,6 +145,7 @@ async fn run(session: &Session, asked: Asked) -> Result<ExitCode, Trouble> {
         Asked::Checkpoint(command) => checkpoint::run(session, command).await,
         Asked::Transfer(command) => transfer::run(session, command).await,
         Asked::Job(command) => job::run(session, command).await,
+        Asked::Backup(command) => backup::run(session, command).await,
         Asked::Event(command) => event::run(session, command).await,
         Asked::Explain(options) => explain::run(session, &options).await,
     }

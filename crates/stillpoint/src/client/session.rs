@@ -65,7 +65,7 @@ pub(crate) struct Session {
     pub(crate) json: bool,
     /// Held while a change is being sent.
     sending: Arc<Mutex<()>>,
-    /// By which command the last change that was sent is seen.
+    /// What becomes of the last change that was sent, when nobody waits for it any more.
     sent: RefCell<Option<String>>,
 }
 
@@ -107,11 +107,14 @@ impl Session {
         drop(done);
         let trouble = Trouble::interrupted();
         match &*self.sent.borrow() {
-            Some(look) => trouble.hint(format!(
-                "what was asked for goes on at the server and ends by itself: {look}"
-            )),
+            Some(text) => trouble.hint(text),
             None => trouble,
         }
+    }
+
+    /// From here on, Ctrl-C leaves something that the user has to know.
+    pub(crate) fn leaves(&self, text: impl Into<String>) {
+        *self.sent.borrow_mut() = Some(text.into());
     }
 
     /// Reads; again and again for a few seconds while the connection breaks.
@@ -178,7 +181,9 @@ impl Session {
         request: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let sending = Arc::clone(&self.sending).lock_owned().await;
-        *self.sent.borrow_mut() = Some(look.to_owned());
+        self.leaves(format!(
+            "what was asked for goes on at the server and ends by itself: {look}"
+        ));
         let sent = tokio::spawn(async move {
             let answer = request.await;
             drop(sending);

@@ -132,6 +132,9 @@ impl Watch {
         show(&shown)?;
         loop {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
+            if is_reader_gone() {
+                return Ok(ExitCode::SUCCESS);
+            }
             let now = look().await?;
             if now != shown {
                 show(&now)?;
@@ -139,6 +142,15 @@ impl Watch {
             }
         }
     }
+}
+
+/// Whether nobody reads standard output any more, as after `| head -1`. Nothing has to be written to see it.
+pub(crate) fn is_reader_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let out = std::io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().contains(PollFlags::ERR)
 }
 
 /// A moment as people read it, UTC.
