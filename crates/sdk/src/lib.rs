@@ -10,6 +10,7 @@
 //! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
 //! * [`Connection::get_json`], [`Connection::listen`]: what a server has beside the API.
 //! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
+//! * [`volume`]: OpenStack's volumes (Cinder v3), and its users, projects and keys (Keystone v3).
 //!
 //! ```no_run
 //! use stillpoint_sdk::{AddBackupOptions, CallOptions, Connection, GetOptions, by_id, types::{Backup, Disk}};
@@ -37,6 +38,7 @@ mod service;
 mod services;
 mod tls;
 mod transport;
+pub mod volume;
 
 pub use beside::{Listening, Message};
 pub use connection::{Builder, Connection};

@@ -3,8 +3,8 @@
 use crate::{
     backup::BackupCommand,
     client::{
-        CheckpointCommand, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, SnapshotCommand,
-        TransferCommand, VmCommand, code,
+        CheckpointCommand, CloudCommon, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, KeyCommand,
+        ProjectCommand, SnapshotCommand, TransferCommand, UserCommand, VmCommand, VolumeCommand, code,
         shell::{CompletionOptions, ManOptions},
     },
 };
@@ -112,6 +112,34 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: EventCommand,
     },
+    /// Volumes and their snapshots, as OpenStack has them: list, make, extend, revert, delete.
+    Volume {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
+    /// Users: list, make, disable, delete, passwords, roles.
+    User {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Projects: what VMs, disks and volumes belong to.
+    Project {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: ProjectCommand,
+    },
+    /// Keys (application credentials): by which programs log in.
+    Key {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Say why a VM, a disk, a snapshot or a job is in its state, and what would help.
     #[command(after_help = "Examples:
   stillpoint explain db1
@@ -135,6 +163,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   stillpoint man ~/.local/share/man/man1")]
     Man(ManOptions),
+    /// Print the reference of all commands, as Markdown: docs/reference/cli.md is made by it.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Which accelerator guests run on.

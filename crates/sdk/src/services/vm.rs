@@ -31,6 +31,21 @@ impl VmService {
         self.0.action("shutdown", &Action::default(), options.0)
     }
 
+    /// Asks the guest to restart.
+    pub fn reboot(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("reboot", &Action::default(), options.0)
+    }
+
+    /// Has the guest agent freeze the guest's file systems. Whoever does it has to thaw them.
+    pub fn freeze_filesystems(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("freezefilesystems", &Action::default(), options.0)
+    }
+
+    /// Has the guest agent thaw the guest's file systems.
+    pub fn thaw_filesystems(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("thawfilesystems", &Action::default(), options.0)
+    }
+
     /// Lets the VM, which is down, go on from `action`'s `snapshot`, until that is committed or undone; `action` may say
     /// `restore_memory` and `disks`.
     ///
