@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu", &["types", "engine", "qcow2"]),
     ("api-ovirt", &["types", "wire", "engine", "auth"]),
     ("api-volume", &["types", "engine", "auth"]),
+    ("console", &["types", "engine", "auth"]),
     ("transfer", &["types", "engine", "qcow2"]),
     (
         "stillpoint",
@@ -38,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "api-ovirt",
             "api-volume",
+            "console",
             "transfer",
             "sdk",
         ],
@@ -59,8 +61,14 @@ const TESTS_MAY: &[(&str, &[&str])] = &[
 /// Libraries that belong to one room: what speaks SQL, HTTP, XML or QMP to the world is in one place.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
-    ("axum", &["api-ovirt", "api-volume", "transfer", "stillpoint"]),
-    ("http", &["api-ovirt", "api-volume", "transfer", "sdk", "stillpoint"]),
+    (
+        "axum",
+        &["api-ovirt", "api-volume", "console", "transfer", "stillpoint"],
+    ),
+    (
+        "http",
+        &["api-ovirt", "api-volume", "console", "transfer", "sdk", "stillpoint"],
+    ),
     ("hyper", &["sdk", "stillpoint"]),
     ("hyper-rustls", &["sdk"]),
     ("indicatif", &["stillpoint"]),

@@ -337,6 +337,12 @@ impl Engine {
         self.inner.ended(job, limit).await
     }
 
+    /// Changes after each commit to the catalogue: wakes what shows its contents live. The value says nothing by itself.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.store.changes()
+    }
+
     /// Number of rows that would mean that something stays locked without a live job: always zero.
     ///
     /// # Errors
