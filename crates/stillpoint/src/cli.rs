@@ -207,7 +207,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address to listen on; port 0 takes any free one. Default: 127.0.0.1:8080.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", env = "STILLPOINT_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// off, auto (a certificate of our own CA, made at the first start), or CERT,KEY (PEM files). Default: off on
     /// loopback, auto elsewhere.
