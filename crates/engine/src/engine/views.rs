@@ -31,6 +31,11 @@ impl Engine {
         vm::view::get(&self.inner, who, vm).await
     }
 
+    /// Damage that no job explains, each with what would mend it; for administrators.
+    pub async fn repairs(&self, who: &Caller) -> Result<Vec<crate::view::FindingView>, Fault> {
+        crate::repair::list(&self.inner, who).await
+    }
+
     /// What a VM uses of its host now.
     pub async fn usage(&self, who: &Caller, vm: VmId) -> Result<crate::ports::Usage, Fault> {
         vm::usage::get(&self.inner, who, vm).await

@@ -301,7 +301,7 @@ impl Session {
 }
 
 /// What a job does, and at which step it is.
-fn at_step(job: &Job) -> String {
+pub(crate) fn at_step(job: &Job) -> String {
     let what = job.head.description.as_deref().unwrap_or_default();
     let steps: Vec<_> = job.steps.iter().flatten().collect();
     let is_over = |step: &&&Step| step.status.as_ref().is_some_and(|status| &**status == "finished");
