@@ -1,7 +1,10 @@
 //! What there is, for people and for programs that make clients: both documents are made from the route table.
 
-use crate::{Access, ROOT, Route, answer::Answer, call::Visit, fault::Refused};
+use crate::{Access, ROOT, Route, answer::Answer, call::Visit, fault::Refused, schema};
 use serde_json::{Map, Value, json};
+
+/// The one route whose answer is no document.
+const STREAM: &str = "events/listen";
 
 /// `GET /stillpoint/v1`.
 pub(crate) async fn root(visit: Visit) -> Result<Answer, Refused> {
@@ -62,7 +65,7 @@ fn document(public_url: &str) -> Value {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
             },
-            "schemas": schemas(),
+            "schemas": schema::all(),
         },
     })
 }
@@ -83,13 +86,19 @@ fn operation(route: &Route) -> Value {
             "schema": {"type": "string"},
         })
     }));
+    let mut good = json!({"description": "As the summary says"});
+    if route.name == STREAM {
+        good["content"] = json!({"text/event-stream": {"schema": {"type": "string"}}});
+    } else if let Some(schema) = schema::of_answer(route.name) {
+        good["content"] = json!({"application/json": {"schema": schema}});
+    }
     let mut operation = json!({
         "operationId": route.name.replace('/', "_"),
         "summary": route.about,
         "x-access": access(route.access),
         "parameters": parameters,
         "responses": {
-            "2XX": {"description": "As the summary says"},
+            "2XX": good,
             "default": {
                 "description": "What went wrong",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -100,29 +109,4 @@ fn operation(route: &Route) -> Value {
         operation["security"] = json!([]);
     }
     operation
-}
-
-fn schemas() -> Value {
-    let text_or_null = json!({"type": ["string", "null"]});
-    json!({
-        "Error": {
-            "type": "object",
-            "required": ["error"],
-            "properties": {"error": {
-                "type": "object",
-                "required": ["code", "message", "object", "blocker", "remedy"],
-                "properties": {
-                    "code": {"type": "string"},
-                    "message": {"type": "string"},
-                    "object": {"type": ["object", "null"], "properties": {"kind": {"type": "string"}, "id": {"type": "string"}}},
-                    "blocker": {"type": ["object", "null"], "properties": {
-                        "job": {"type": "string", "format": "uuid"},
-                        "what": {"type": "string"},
-                        "since": {"type": "string", "format": "date-time"},
-                    }},
-                    "remedy": text_or_null,
-                },
-            }},
-        },
-    })
 }

@@ -189,6 +189,7 @@ impl Refused {
         let mut refused = Self::new(FaultCode::Unsupported, format!("{path} has these methods only: {list}"));
         refused.0.status = StatusCode::METHOD_NOT_ALLOWED;
         refused.0.word = "method_not_allowed";
+        refused.0.remedy = Some(format!("GET {} lists what there is.", crate::ROOT));
         refused.0.headers.push((header::ALLOW, list));
         refused
     }

@@ -2,7 +2,8 @@
 //!
 //! A request is parsed into a command or a question of the core and answered in JSON. Nothing is decided here.
 //!
-//! * [`routes`]: the whole surface, as data; `discovery` makes the list of it and the OpenAPI document from that table.
+//! * [`routes`]: the whole surface, as data; `discovery` makes the list of it and the OpenAPI document from that table, with
+//!   the answers of `schema`.
 //! * `server`: one request, from its head to its answer; `login`: who sends it.
 //! * `explain`, `stream`: the questions; `document`: the core's values as JSON.
 //! * `fault`: what goes wrong, in the family's one shape.
@@ -19,6 +20,7 @@ mod login;
 mod repair;
 mod route;
 mod routes;
+mod schema;
 mod server;
 mod stream;
 

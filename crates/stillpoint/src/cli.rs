@@ -3,8 +3,8 @@
 use crate::{
     backup::BackupCommand,
     client::{
-        CheckpointCommand, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, RepairOptions,
-        SnapshotCommand, TransferCommand, VmCommand, code,
+        CheckpointCommand, CloudCommon, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, KeyCommand,
+        ProjectCommand, RepairOptions, SnapshotCommand, TransferCommand, UserCommand, VmCommand, VolumeCommand, code,
         shell::{CompletionOptions, ManOptions},
     },
 };
@@ -113,6 +113,34 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: EventCommand,
     },
+    /// Volumes and their snapshots, as OpenStack has them: list, make, extend, revert, delete.
+    Volume {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
+    /// Users: list, make, disable, delete, passwords, roles.
+    User {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Projects: what VMs, disks and volumes belong to.
+    Project {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: ProjectCommand,
+    },
+    /// Keys (application credentials): by which programs log in.
+    Key {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Say why a VM, a disk, a snapshot or a job is in its state, and what would help.
     #[command(after_help = "Examples:
   stillpoint explain db1
@@ -152,6 +180,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   stillpoint man ~/.local/share/man/man1")]
     Man(ManOptions),
+    /// Print the reference of all commands, as Markdown: docs/reference/cli.md is made by it.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Which accelerator guests run on.
@@ -193,7 +224,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address to listen on; port 0 takes any free one. Default: 127.0.0.1:8080.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", env = "STILLPOINT_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// off, auto (a certificate of our own CA, made at the first start), or CERT,KEY (PEM files). Default: off on
     /// loopback, auto elsewhere.

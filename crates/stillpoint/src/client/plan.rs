@@ -61,6 +61,16 @@ impl Plan {
         self
     }
 
+    /// A refusal of what was planned: when something was seen in the way, that is it, and it is said again.
+    pub(crate) fn refused(&self, trouble: Trouble) -> Trouble {
+        match self.blockers.first() {
+            Some(blocker) if trouble.is_refusal() => trouble
+                .replace_hint(format!("in the way: {blocker}"))
+                .code(code::IN_THE_WAY),
+            _ => trouble,
+        }
+    }
+
     fn text(&self) -> String {
         let mut text = self.does.clone();
         for (word, lines) in [
