@@ -25,6 +25,7 @@ pub mod ports;
 mod progress;
 mod reconcile;
 mod snapshot;
+mod stalls;
 mod transfer;
 pub mod view;
 mod vm;
