@@ -80,7 +80,7 @@ fn without_a_server_it_helps_completes_and_says_what_is_wrong() {
     let cli = Cli::of("http://127.0.0.1:9");
     let help = cli.text(&["--help"]);
     let guide = guide("cli.md").unwrap();
-    for code in 0..=8 {
+    for code in 0..=9 {
         assert!(
             help.contains(&format!(" {code}  ")) && guide.contains(&format!("\n| {code} | ")),
             "{code}"

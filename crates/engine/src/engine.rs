@@ -108,6 +108,8 @@ pub(crate) struct Inner {
     pub(crate) user_freezes: Notify,
     /// How long guests stood while disks were switched.
     pub(crate) stalls: crate::stalls::Stalls,
+    /// What this start found.
+    pub(crate) start: crate::explain::healing::Start,
 }
 
 impl std::fmt::Debug for Inner {
@@ -311,6 +313,7 @@ impl Engine {
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
             stalls: crate::stalls::Stalls::default(),
+            start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);

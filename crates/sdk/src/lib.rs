@@ -8,7 +8,9 @@
 //! * A service is a path: making one sends nothing. Its methods return a [`Request`], which is sent when it is awaited,
 //!   or at once with the option `wait(false)`.
 //! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
+//! * [`Connection::get_json`], [`Connection::listen`]: what a server has beside the API.
 //! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
+//! * [`volume`]: OpenStack's volumes (Cinder v3), and its users, projects and keys (Keystone v3).
 //!
 //! Names are those of the other SDKs, so their documentation holds here: in Ruby
 //! `vms_service.vm_service('123').backups_service.add(backup, require_consistency: true, wait: false)`, here
@@ -51,6 +53,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod connection;
 mod error;
 mod extent;
@@ -61,7 +64,9 @@ mod service;
 mod services;
 mod tls;
 mod transport;
+pub mod volume;
 
+pub use beside::{Listening, Message};
 pub use connection::{Builder, Connection};
 pub use error::{Error, Refusal};
 pub use extent::{Extent, ExtentContext};
