@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) unthawed: reconcile::thaw::Unthawed,
     /// Wakes who looks after the guests that their users have frozen.
     pub(crate) user_freezes: Notify,
+    /// How long guests stood while disks were switched.
+    pub(crate) stalls: crate::stalls::Stalls,
     /// What this start found.
     pub(crate) start: crate::explain::healing::Start,
 }
@@ -310,6 +312,7 @@ impl Engine {
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
+            stalls: crate::stalls::Stalls::default(),
             start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;

@@ -36,6 +36,12 @@ impl Transfer {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Bytes that clients have read and written since the start, zeroes that were not sent among the written.
+    #[must_use]
+    pub fn moved_bytes(&self) -> (u64, u64) {
+        self.0.moved()
+    }
 }
 
 #[async_trait]

@@ -46,6 +46,12 @@ impl Engine {
         vm::view::counts(&self.inner, who).await
     }
 
+    /// How long guests' writes have stood at each switch of disks since this was last asked.
+    #[must_use]
+    pub fn take_stalls(&self) -> Vec<std::time::Duration> {
+        self.inner.stalls.take()
+    }
+
     /// The disks of a VM, in device order.
     pub async fn attachments(&self, who: &Caller, vm: VmId) -> Result<Vec<AttachmentView>, Fault> {
         crate::disk::view::attachments(&self.inner, who, vm).await

@@ -254,12 +254,15 @@ impl Create {
             },
         };
         match report {
-            Ok(report) => Ok(Switched {
-                frozen: report.frozen,
-                thawed: report.thawed,
-                method,
-                save_failed,
-            }),
+            Ok(report) => {
+                cx.engine.stalls.add(report.window_us, report.transaction_us);
+                Ok(Switched {
+                    frozen: report.frozen,
+                    thawed: report.thawed,
+                    method,
+                    save_failed,
+                })
+            }
             Err(error) if error.kind == DriverErrorKind::Disconnected => {
                 cx.engine.hypervisor_gone(self.params.vm).await?;
                 self.switched_before_death(cx).await
