@@ -1,6 +1,6 @@
 //! Taking a snapshot.
 
-use super::plan::{Again, Plan, blocked_unless, many};
+use super::plan::{Again, Plan, blocked_unless, many, tick};
 use crate::{
     trouble::Trouble,
     ui,
@@ -20,25 +20,26 @@ fn is_chosen(form: Option<&Fields>, disk: DiskId) -> bool {
 fn fields(scene: &Scene, form: Option<&Fields>) -> Markup {
     let typed = form.and_then(|form| form.raw("name")).unwrap_or_default();
     let is_live = matches!(scene.vm.status, VmStatus::Up | VmStatus::Paused);
+    let hint = html! {
+        "Then it can go on from there in the middle of what it does. Takes up to " (ui::bytes(scene.vm.config.memory_bytes))
+        ", and needs all disks."
+    };
     html! {
         label for="name" { "Name" }
         input id="name" name="name" value=(typed) required maxlength="4000" autocomplete="off" autofocus
             placeholder="before the upgrade";
         @if is_live && !scene.disks.is_empty() {
-            label.check {
-                input type="checkbox" name="memory" value="yes" checked[form.is_some_and(|form| form.is_set("memory"))];
-                span { "Save the guest's memory, too"
-                    span.hint { "Then it can go on from there in the middle of what it does. Takes up to "
-                        (ui::bytes(scene.vm.config.memory_bytes)) ", and needs all disks." } }
-            }
+            (tick("memory", form.is_some_and(|form| form.is_set("memory")), "Save the guest's memory, too", &hint))
         }
         @if !scene.disks.is_empty() {
             fieldset {
                 legend { "Disks" }
                 @for one in &scene.disks {
-                    label.check {
-                        input type="checkbox" name="disk" value=(one.disk.id) checked[is_chosen(form, one.disk.id)];
-                        span { (one.disk.alias) " " span.dim { (ui::bytes(one.disk.size_bytes)) } }
+                    div.check {
+                        input type="checkbox" id={ "disk-" (one.disk.id) } name="disk" value=(one.disk.id)
+                            checked[is_chosen(form, one.disk.id)];
+                        label for={ "disk-" (one.disk.id) } { (one.disk.alias) }
+                        span.dim { (ui::bytes(one.disk.size_bytes)) }
                     }
                 }
             }

@@ -284,3 +284,27 @@ pub(crate) fn left_out(one: &SnapshotView) -> Vec<&str> {
     let out = config.flat_map(|config| config.attachments.iter().filter(|a| a.image.is_none()));
     out.map(|a| a.alias.as_str()).collect()
 }
+
+/// A box to tick, with what it means.
+pub(crate) fn tick(name: &str, is_set: bool, label: &str, hint: &Markup) -> Markup {
+    html! {
+        div.check {
+            input type="checkbox" id={ "tick-" (name) } name=(name) value="yes" checked[is_set] aria-describedby={ "hint-" (name) };
+            div {
+                label for={ "tick-" (name) } { (label) }
+                span.hint id={ "hint-" (name) } { (hint) }
+            }
+        }
+    }
+}
+
+/// The box that has a running guest stopped first.
+pub(crate) fn stop_first(scene: &Scene, form: Option<&Fields>) -> Markup {
+    let hint = html! { "As by pulling the plug. To end it properly, " a href={ (scene.place()) "/shutdown" } { "shut it down" } " first." };
+    tick(
+        "stop",
+        form.is_some_and(|form| form.is_set("stop")),
+        "Stop the VM at once first",
+        &hint,
+    )
+}

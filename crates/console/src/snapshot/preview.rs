@@ -1,6 +1,6 @@
 //! Previewing a snapshot, and the two ways out: commit and undo.
 
-use super::plan::{Again, Plan, blocked_unless, held, lose_later, many, when};
+use super::plan::{Again, Plan, blocked_unless, held, lose_later, many, stop_first, tick, when};
 use crate::{
     trouble::Trouble,
     ui,
@@ -63,14 +63,10 @@ fn plan(scene: &Scene, one: &SnapshotView, form: Option<&Fields>) -> Plan {
     }
     let disks: Vec<&AttachmentConfig> = held(one).collect();
     let is_attached = |disk: DiskId| scene.disks.iter().any(|a| a.disk.id == disk);
+    let hint = html! { "Only with all disks of the snapshot: a memory fits no others." };
+    let is_wanted = form.is_none_or(|form| form.is_set("memory"));
     plan.fields = Some(html! {
-        @if one.memory.is_some() {
-            label.check {
-                input type="checkbox" name="memory" value="yes" checked[form.is_none_or(|form| form.is_set("memory"))];
-                span { "Bring the memory back, too"
-                    span.hint { "Only with all disks of the snapshot: a memory fits no others." } }
-            }
-        }
+        @if one.memory.is_some() { (tick("memory", is_wanted, "Bring the memory back, too", &hint)) }
         @if disks.len() > 1 || (disks.len() == 1 && scene.disks.len() > 1) {
             fieldset {
                 legend { "Disks" }
@@ -88,16 +84,6 @@ fn plan(scene: &Scene, one: &SnapshotView, form: Option<&Fields>) -> Plan {
         @if scene.is_running() { (stop_first(scene, form)) }
     });
     plan
-}
-
-fn stop_first(scene: &Scene, form: Option<&Fields>) -> maud::Markup {
-    html! {
-        label.check {
-            input type="checkbox" name="stop" value="yes" checked[form.is_some_and(|form| form.is_set("stop"))];
-            span { "Stop the VM at once first, as by pulling the plug"
-                span.hint { "To end it properly, " a href={ (scene.place()) "/shutdown" } { "shut it down" } " first." } }
-        }
-    }
 }
 
 async fn stop(visit: &Visit, scene: &Scene, form: &Fields) -> Result<(), Fault> {

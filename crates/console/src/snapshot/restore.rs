@@ -1,6 +1,8 @@
 //! Bringing a VM back to a snapshot.
 
-use super::plan::{Again, Plan, blocked_unless, held, left_out, lose_later, many, names, newer, when};
+use super::plan::{
+    Again, Plan, blocked_unless, held, left_out, lose_later, many, names, newer, stop_first, tick, when,
+};
 use crate::{
     trouble::Trouble,
     ui,
@@ -67,22 +69,15 @@ fn plan(scene: &Scene, one: &SnapshotView, form: Option<&Fields>) -> Plan {
         scene.previewed().is_some(),
         "A snapshot is being previewed: commit or undo that first.",
     );
-    let bytes = scene.sizes.memory.get(&one.id).copied();
+    let hint = html! { "The guest goes on in the middle of what it did. Without it, it boots as after a power cut." };
+    let label = match scene.sizes.memory.get(&one.id) {
+        Some(bytes) => format!("Bring the memory back, too ({})", ui::bytes(*bytes)),
+        None => "Bring the memory back, too".into(),
+    };
+    let is_wanted = form.is_none_or(|form| form.is_set("memory"));
     plan.fields = Some(html! {
-        @if one.memory.is_some() {
-            label.check {
-                input type="checkbox" name="memory" value="yes" checked[form.is_none_or(|form| form.is_set("memory"))];
-                span { "Bring the memory back, too" @if let Some(bytes) = bytes { " (" (ui::bytes(bytes)) ")" }
-                    span.hint { "The guest goes on in the middle of what it did. Without it, it boots as after a power cut." } }
-            }
-        }
-        @if scene.is_running() {
-            label.check {
-                input type="checkbox" name="stop" value="yes" checked[form.is_some_and(|form| form.is_set("stop"))];
-                span { "Stop the VM at once, as by pulling the plug, then restore"
-                    span.hint { "To end it properly, " a href={ (scene.place()) "/shutdown" } { "shut it down" } " first." } }
-            }
-        }
+        @if one.memory.is_some() { (tick("memory", is_wanted, &label, &hint)) }
+        @if scene.is_running() { (stop_first(scene, form)) }
     });
     plan
 }

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use crate::{
-    snapshot::plan::{Again, Plan, blocked_unless},
+    snapshot::plan::{Again, Plan, blocked_unless, tick},
     trouble::Trouble,
     ui,
     visit::{Fields, Posted, Visit},
@@ -77,12 +77,9 @@ fn plan(scene: &Scene, act: Act, form: Option<&Fields>) -> Plan {
                 "The guest's memory; what it has not yet written, too, if it is reset.",
                 "memory",
             );
-            plan.fields = Some(html! {
-                label.check {
-                    input type="checkbox" name="force" value="yes" checked[form.is_some_and(|form| form.is_set("force"))];
-                    span { "Reset it at once, without asking" }
-                }
-            });
+            let hint = html! { "Whatever the guest does at that moment." };
+            let is_forced = form.is_some_and(|form| form.is_set("force"));
+            plan.fields = Some(tick("force", is_forced, "Reset it without asking", &hint));
             blocked_unless(&mut plan, scene, &[VmStatus::Up], "up");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use crate::{
-    snapshot::plan::{Again, Plan, blocked_unless, when},
+    snapshot::plan::{Again, Plan, blocked_unless, tick, when},
     trouble::Trouble,
     ui,
     visit::{Fields, Posted, Visit},
@@ -65,12 +65,9 @@ fn plan(scene: &Scene, form: Option<&Fields>) -> Plan {
         "A snapshot is being previewed: commit or undo that first.",
     );
     if !scene.disks.is_empty() {
-        plan.fields = Some(html! {
-            label.check {
-                input type="checkbox" name="keep" value="yes" checked[form.is_some_and(|form| form.is_set("keep"))];
-                span { "Keep the disks, as they are now" span.hint { "They belong to no VM then, and can be attached to another one." } }
-            }
-        });
+        let hint = html! { "As they are now. They belong to no VM then, and can be attached to another one." };
+        let is_kept = form.is_some_and(|form| form.is_set("keep"));
+        plan.fields = Some(tick("keep", is_kept, "Keep the disks", &hint));
     }
     plan
 }

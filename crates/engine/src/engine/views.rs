@@ -8,12 +8,8 @@ use crate::{
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
-<<<<<<< HEAD
         Page, Paged, SnapshotDiskView, SnapshotSizes, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
-=======
-        Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
         explain::{Explanation, Healing, JobDetail, Kind},
->>>>>>> main
     },
     vm,
 };
