@@ -107,6 +107,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
         FaultCode::VolumeStatus => (CONFLICT, "volume_status", DEPENDS),
         FaultCode::HasDependants => (CONFLICT, "has_dependants", DEPENDS),
         FaultCode::Protected => (CONFLICT, "protected", DEPENDS),
+        FaultCode::Changed => (CONFLICT, "changed", Some("Read it again, and decide anew.")),
         FaultCode::Quota => (
             CONFLICT,
             "quota",

@@ -17,6 +17,7 @@ mod document;
 mod explain;
 mod fault;
 mod login;
+mod repair;
 mod route;
 mod routes;
 mod schema;

@@ -1,7 +1,7 @@
 //! The whole surface, as data: the server, the documents and the authorisation tests read this table.
 
 use crate::{
-    discovery, explain,
+    discovery, explain, repair,
     route::{Route, route},
     stream,
 };
@@ -21,4 +21,8 @@ pub(crate) static ROUTES: &[Route] = &[
         "Why a thing is in its state, who holds it, what is seen of it now, and what would help"),
     route!(AnyUser GET "/healing" "healing/get" => explain::healing, "What the last start of the daemon found and did"),
     route!(Read GET "/jobs/{id}" "job/get" => explain::job, "A job with its steps, and what keeps it from going on"),
+    route!(Admin GET "/repairs" "repair/list" => repair::list,
+        "Damage that no job explains, each with what would mend it and what would be lost; nothing is changed by looking"),
+    route!(Admin POST "/repairs/{id}" "repair/start" => repair::start,
+        "Mend one of them, if it still is as it was when its id was read: 202 and the job, or 409"),
 ];

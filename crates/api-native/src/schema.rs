@@ -39,7 +39,7 @@ fn one_of(words: &[&str]) -> Value {
 }
 
 fn list(of: Value) -> Value {
-    json!({"type": "array", "items": of})
+    Value::from_iter([("type", "array".into()), ("items", of)])
 }
 
 fn named(name: &str) -> Value {
@@ -47,7 +47,7 @@ fn named(name: &str) -> Value {
 }
 
 fn or_null(schema: Value) -> Value {
-    json!({"anyOf": [schema, {"type": "null"}]})
+    Value::from_iter([("anyOf", Value::Array(vec![schema, json!({"type": "null"})]))])
 }
 
 /// The schema of a route's answer, if it has one.

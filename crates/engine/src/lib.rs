@@ -26,6 +26,7 @@ mod news;
 pub mod ports;
 mod progress;
 mod reconcile;
+mod repair;
 mod snapshot;
 mod transfer;
 pub mod view;
@@ -59,6 +60,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (volume::revert::KIND, 1) => volume::revert::load(row),
         (transfer::KIND, 1) => transfer::load(row),
         (backup::KIND, 1) => backup::load(row),
+        (repair::saga::KIND, 1) => repair::saga::load(row),
         (kind, version) => Err(Fault::internal(format!(
             "job {} is of kind {kind} version {version}, which this daemon does not know: start the newer one",
             row.id

@@ -18,6 +18,7 @@
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | make a volume of another one | no | no | no | no | - | no (both disks) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
+//! | repair (of what belongs to a disk) | no | no | no | no | no | no |
 //! | snapshots of a volume, revert of a volume | - (no VM has the disk) | - | - | - | - | no (the disk) |
 //!
 //! Snapshots of a volume that no VM has are made by one job a disk, which further ones of the same moment join

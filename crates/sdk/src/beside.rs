@@ -100,6 +100,7 @@ fn refusal(answer: &Incoming) -> Error {
         status: answer.status.as_u16(),
         reason: text("code"),
         detail,
+        correlation_id: None,
     })
 }
 

@@ -173,6 +173,18 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
 }
 
+impl Incoming {
+    pub(crate) fn correlation_id(&self) -> Option<String> {
+        correlation_id(&self.headers)
+    }
+}
+
+/// The text by which the server names a request in its log.
+pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<String> {
+    let sent = headers.get("correlation-id").and_then(|value| value.to_str().ok());
+    sent.map(str::to_owned)
+}
+
 impl Connection {
     /// Begins a connection to a server, by the URL of its API. Without a path, `/ovirt-engine/api` is meant.
     #[must_use]
@@ -192,6 +204,14 @@ impl Connection {
     #[must_use]
     pub fn system_service(&self) -> SystemService {
         SystemService(Locator::root(self.clone()))
+    }
+
+    /// Finds out whether the server is there and lets this user in; the first request would do the same.
+    ///
+    /// # Errors
+    /// [`Error::Auth`]: it does not let the user in. Others: as of any request.
+    pub async fn test(&self) -> Result<(), Error> {
+        self.system_service().get(crate::GetOptions::new()).await.map(drop)
     }
 
     /// Ends the login that this connection made; a token that it was given stays good.
@@ -403,6 +423,7 @@ impl Connection {
                 status: answer.status.as_u16(),
                 reason: text("error_code"),
                 detail: text("error_description").or_else(|| text("error")),
+                correlation_id: answer.correlation_id(),
             };
             // Servers refuse a login with 400: what is meant is 401.
             let is_server = answer.status.is_server_error() || answer.status == StatusCode::NOT_FOUND;

@@ -138,11 +138,11 @@ pub fn of_request(conn: &Conn, correlation_id: &str, limit: u32) -> Stored<Vec<E
 
 /// The events after one, in projects (`None`: all, those of the installation too), oldest first.
 pub fn after(conn: &Conn, projects: Option<&[ProjectId]>, index: i64, limit: u32) -> Stored<Vec<EventRow>> {
-    let mut values = Vec::new();
-    let mut wheres = format!("idx > {index}");
+    let mut values = vec![index.to_string()];
+    let mut wheres = "idx > CAST(?1 AS INTEGER)".to_owned();
     only_projects(projects, "project_id", &mut wheres, &mut values);
     let sql = format!("SELECT * FROM event WHERE {wheres} ORDER BY idx LIMIT {limit}");
-    let mut statement = conn.sql().prepare(&sql)?;
+    let mut statement = conn.sql().prepare_cached(&sql)?;
     let values = rusqlite::params_from_iter(values);
     Ok(statement.query_map(values, event_row)?.collect::<Result<_, _>>()?)
 }

@@ -203,9 +203,8 @@ pub fn unfinished(conn: &Conn) -> Stored<Vec<JobRow>> {
 
 /// Jobs that are under way, or have ended since an instant, in projects (`None`: all), oldest first: the newest `limit`.
 pub fn lately(conn: &Conn, projects: Option<&[ProjectId]>, ended_since: Micros, limit: u32) -> Stored<Vec<JobRow>> {
-    let of = |condition: &str| -> Stored<Vec<JobRow>> {
-        let mut values = Vec::new();
-        let mut wheres = condition.replace("{since}", &ended_since.to_string());
+    let of = |condition: &str, mut values: Vec<String>| -> Stored<Vec<JobRow>> {
+        let mut wheres = condition.to_owned();
         crate::event::only_projects(projects, "project_id", &mut wheres, &mut values);
         let sql = format!("SELECT * FROM job WHERE {wheres} ORDER BY id DESC LIMIT {limit}");
         let mut statement = conn.sql().prepare_cached(&sql)?;
@@ -213,8 +212,11 @@ pub fn lately(conn: &Conn, projects: Option<&[ProjectId]>, ended_since: Micros, 
         Ok(statement.query_map(values, job_row)?.collect::<Result<_, _>>()?)
     };
     // Two questions, each with its index.
-    let mut rows = of("state IN ('queued', 'running', 'unwinding')")?;
-    rows.extend(of("ended_at IS NOT NULL AND ended_at >= {since}")?);
+    let mut rows = of("state IN ('queued', 'running', 'unwinding')", Vec::new())?;
+    rows.extend(of(
+        "ended_at IS NOT NULL AND ended_at >= CAST(?1 AS INTEGER)",
+        vec![ended_since.to_string()],
+    )?);
     rows.sort_by_key(|row| row.id);
     Ok(rows)
 }

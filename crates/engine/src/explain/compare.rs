@@ -36,7 +36,9 @@ pub(super) fn all(recorded: &Recorded, world: &World) -> Vec<Difference> {
                 continue;
             }
             told.push(image.id);
-            for text in file(image) {
+            let half = "a merge into it was given up half way: by itself it shows no moment that ever was; what stands on it reads right";
+            let half = image.half_merged.then(|| half.to_owned());
+            for text in file(image).into_iter().chain(half) {
                 let is_being_made = image.state == "creating";
                 found.push(difference("image", &image.id, text, at_work || is_being_made));
             }
@@ -77,7 +79,8 @@ fn file(image: &ImageSeen) -> Vec<String> {
     if facts.format != image.format {
         texts.push(format!("it is {}, recorded as {}", facts.format, image.format));
     }
-    if facts.size_bytes != image.size_bytes {
+    // What is no whole number of sectors is shown to the guest rounded up.
+    if facts.size_bytes != image.size_bytes.next_multiple_of(512) && facts.size_bytes != image.size_bytes {
         texts.push(format!(
             "its virtual size is {} bytes, recorded are {}",
             facts.size_bytes, image.size_bytes
