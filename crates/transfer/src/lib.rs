@@ -67,6 +67,12 @@ impl DataPlane for Transfer {
     }
 
     /// # Errors
+    /// None.
+    async fn moved(&self, id: &TicketId, cell_bytes: u64) -> Driven<Option<Vec<u64>>> {
+        Ok(self.0.moved(id, cell_bytes))
+    }
+
+    /// # Errors
     /// `Timeout`: the source does not answer, so it is unknown whether something is still being written. `Io` and others:
     /// what was written could not be flushed, so data may be lost. In both cases the ticket stays refused, and the error
     /// comes again with every call; after the second kind, `add` of the same id begins anew.

@@ -358,6 +358,12 @@ impl Registry {
         self.entry(id).map(|entry| entry.status())
     }
 
+    /// See [`stillpoint_engine::ports::DataPlane::moved`].
+    pub(crate) fn moved(&self, id: &TicketId, cell_bytes: u64) -> Option<Vec<u64>> {
+        self.entry(id)
+            .map(|entry| entry.state().transferred.per_cell(cell_bytes))
+    }
+
     /// See [`stillpoint_engine::ports::DataPlane::remove`].
     pub(crate) async fn remove(&self, id: &TicketId, limit: Duration) -> Driven<()> {
         let Some(entry) = self.entry(id) else {
