@@ -7,12 +7,14 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
     process::{Command, Output, Stdio},
     sync::mpsc,
     time::Duration,
 };
-use stillpoint_system_tests::tool;
+use stillpoint_system_tests::{
+    tool,
+    tour::{Tour, guide},
+};
 use stillpoint_testkit::{Daemon, Guest, Password, eventually};
 
 /// The command, with a server that may be none.
@@ -73,16 +75,12 @@ fn said(done: &Output) -> String {
     )
 }
 
-fn guide() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/cli.md")).unwrap()
-}
-
 #[test]
 fn without_a_server_it_helps_completes_and_says_what_is_wrong() {
     let cli = Cli::of("http://127.0.0.1:9");
     let help = cli.text(&["--help"]);
-    let guide = guide();
-    for code in 0..=8 {
+    let guide = guide("cli.md").unwrap();
+    for code in 0..=9 {
         assert!(
             help.contains(&format!(" {code}  ")) && guide.contains(&format!("\n| {code} | ")),
             "{code}"
@@ -159,7 +157,7 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     let guest = Guest::build().unwrap();
     guest.install(daemon.data_dir()).unwrap();
     let cli = Cli::of(daemon.url());
-    tour(&cli);
+    tour(&daemon);
     people_and_programs(&cli);
     nothing_without_a_yes(&cli);
     failures(&cli);
@@ -177,17 +175,9 @@ fn the_tour_of_the_guide_works_and_nothing_is_done_by_accident() {
     assert!(cli.ends(6, &["vm", "list"]).contains("STILLPOINT_URL"));
 }
 
-/// The guide's first block, as it is written.
-fn tour(cli: &Cli) {
-    let text = guide();
-    let (_, rest) = text.split_once("```sh\n").unwrap();
-    let (tour, _) = rest.split_once("```").unwrap();
-    assert!(tour.lines().count() > 10);
-    let mut shell = Command::new("sh");
-    shell.args(["-euxc", tour]);
-    let done = cli.prepare(shell).output().unwrap();
-    let told = said(&done);
-    assert!(done.status.success(), "{told}");
+/// The guide's blocks, as they are written.
+fn tour(daemon: &Daemon) {
+    let told = Tour::of("cli.md").unwrap().at(daemon).unwrap().run().unwrap();
     for part in [
         "before upgrade",
         "└─ after upgrade",

@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) unthawed: reconcile::thaw::Unthawed,
     /// Wakes who looks after the guests that their users have frozen.
     pub(crate) user_freezes: Notify,
+    /// What this start found.
+    pub(crate) start: crate::explain::healing::Start,
 }
 
 impl std::fmt::Debug for Inner {
@@ -308,6 +310,7 @@ impl Engine {
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
+            start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);

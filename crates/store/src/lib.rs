@@ -45,6 +45,7 @@ pub mod offer;
 pub mod preview;
 pub mod project;
 pub mod quota;
+pub mod repair;
 pub mod role;
 pub mod scoped_token;
 pub mod snapshot;

@@ -84,8 +84,11 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);
-    let apis = stillpoint_api_volume::router(volume).fallback_service(ovirt);
     let stopping = CancellationToken::new();
+    let native = native_api(&engine, &auth, &url, &stopping);
+    let apis = stillpoint_api_volume::router(volume)
+        .merge(stillpoint_api_native::router(native))
+        .fallback_service(ovirt);
     let console = stillpoint_console::Settings {
         public_url: url.clone(),
         apis: apis.clone(),
@@ -124,6 +127,15 @@ fn volume_api(engine: &Engine, auth: &Auth, url: &str, config: &Config) -> still
         network_stub: config.network_stub,
     };
     stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), settings)
+}
+
+/// Our own family.
+fn native_api(engine: &Engine, auth: &Auth, url: &str, stopping: &CancellationToken) -> stillpoint_api_native::Api {
+    let settings = stillpoint_api_native::Settings {
+        public_url: url.to_owned(),
+        stopping: stopping.clone(),
+    };
+    stillpoint_api_native::Api::new(engine.clone(), auth.clone(), settings)
 }
 
 fn engine_options(config: &Config) -> Options {
