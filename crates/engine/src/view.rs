@@ -10,6 +10,7 @@ use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},
     ports::TicketId,
 };
+use std::collections::HashMap;
 use stillpoint_types::{
     BackupId, BackupKind, BackupMode, BackupPhase, CheckpointId, CheckpointState, DiskId, DiskInterface, DomainId,
     ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId, SnapshotType, StepId, StepState,
@@ -181,6 +182,15 @@ pub struct SnapshotView {
     pub config: Option<SnapshotConfig>,
     /// The snapshot before it.
     pub previous: Option<SnapshotId>,
+}
+
+/// What the snapshots of a VM take on disk, in bytes. The active one is not among them: its images are the disks' own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotSizes {
+    /// The images that each holds: what was written between the one before it and itself. None for one without disks.
+    pub disks: HashMap<SnapshotId, u64>,
+    /// The saved memory of those that have one.
+    pub memory: HashMap<SnapshotId, u64>,
 }
 
 /// A disk in a snapshot.

@@ -8,7 +8,7 @@ use crate::{
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
-        Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        Page, Paged, SnapshotDiskView, SnapshotSizes, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
         explain::{Explanation, Healing, JobDetail, Kind},
     },
     vm,
@@ -39,6 +39,11 @@ impl Engine {
     /// What a VM uses of its host now.
     pub async fn usage(&self, who: &Caller, vm: VmId) -> Result<crate::ports::Usage, Fault> {
         vm::usage::get(&self.inner, who, vm).await
+    }
+
+    /// Until when a VM's guest is frozen by its user, if it is.
+    pub async fn frozen_until(&self, who: &Caller, vm: VmId) -> Result<Option<Micros>, Fault> {
+        vm::freeze::until(&self.inner, who, vm).await
     }
 
     /// How many VMs there are, and how many have a process.
@@ -97,6 +102,11 @@ impl Engine {
     /// One snapshot.
     pub async fn snapshot(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<SnapshotView, Fault> {
         snapshot::view::get(&self.inner, who, vm, snapshot).await
+    }
+
+    /// What the snapshots of a VM take on disk: asked for together.
+    pub async fn snapshot_sizes(&self, who: &Caller, vm: VmId) -> Result<SnapshotSizes, Fault> {
+        snapshot::view::sizes(&self.inner, who, vm).await
     }
 
     /// The disks that a snapshot holds; for the active one the disks as they are.
