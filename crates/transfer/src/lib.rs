@@ -40,7 +40,7 @@ impl Transfer {
     /// Bytes that clients have read and written since the start, zeroes that were not sent among the written.
     #[must_use]
     pub fn moved_bytes(&self) -> (u64, u64) {
-        self.0.moved()
+        self.0.totals()
     }
 }
 

@@ -286,7 +286,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Bytes that were read and written so far.
-    pub(crate) fn moved(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (count(&self.moved.read), count(&self.moved.written))
     }

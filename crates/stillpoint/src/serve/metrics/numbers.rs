@@ -16,11 +16,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::{
-    collections::HashSet,
-    sync::atomic::AtomicU64,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::atomic::AtomicU64, time::Duration};
 use stillpoint_store::numbers::{self, Count, Ended, Seen};
 use stillpoint_types::{Caller, Micros, now_micros};
 use tokio::sync::Mutex;
