@@ -18,9 +18,11 @@ mod layout;
 mod live;
 mod routes;
 mod session;
+mod snapshot;
 mod trouble;
 mod ui;
 mod visit;
+mod vm;
 
 pub use routes::router;
 
