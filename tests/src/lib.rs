@@ -10,6 +10,7 @@ mod refusal;
 mod scene;
 pub mod sdk;
 mod tool;
+pub mod tour;
 pub mod volume;
 
 pub use checks::Checks;

@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) unthawed: reconcile::thaw::Unthawed,
     /// Wakes who looks after the guests that their users have frozen.
     pub(crate) user_freezes: Notify,
+    /// What this start found.
+    pub(crate) start: crate::explain::healing::Start,
 }
 
 impl std::fmt::Debug for Inner {
@@ -308,6 +310,7 @@ impl Engine {
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
+            start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
@@ -335,6 +338,12 @@ impl Engine {
     /// The job's own fault; `Unavailable` when it has not ended within `limit` (it goes on).
     pub async fn wait(&self, job: JobId, limit: Duration) -> Result<(), Fault> {
         self.inner.ended(job, limit).await
+    }
+
+    /// Changes after each commit to the catalogue: wakes what shows its contents live. The value says nothing by itself.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.store.changes()
     }
 
     /// Number of rows that would mean that something stays locked without a live job: always zero.

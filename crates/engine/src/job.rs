@@ -91,7 +91,7 @@ pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Resul
     Ok(rows.into_iter().map(step).collect())
 }
 
-fn event_view(row: EventRow) -> EventView {
+pub(crate) fn event_view(row: EventRow) -> EventView {
     EventView {
         index: row.index,
         code: row.code,

@@ -21,9 +21,13 @@ pub(crate) mod fail;
 pub(crate) mod look;
 mod make;
 mod maps;
+mod survey;
 mod tool;
 
-use crate::{gate::Gate, qcow2};
+use crate::{
+    gate::{Gate, Reason},
+    qcow2,
+};
 use async_trait::async_trait;
 use directory::{DRAFT_SUFFIX, Directory, MERGED_SUFFIX, split};
 use draft::{Claim, InWork};
@@ -34,8 +38,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use stillpoint_engine::ports::{
-    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Progress,
-    Space,
+    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, FoundFile, ImageFacts, ImageRef, Images, MemoryRef,
+    Merge, Progress, Space,
 };
 use stillpoint_types::ImageFormat;
 
@@ -115,6 +119,27 @@ impl Images for LocalImages {
         .await
     }
 
+    async fn list(&self, directory: &Path) -> Driven<Vec<FoundFile>> {
+        let directory = directory.to_owned();
+        blocking("list image files", move || survey::list(&directory)).await
+    }
+
+    async fn set_aside(&self, from: &Path, to: &Path) -> Driven<()> {
+        const OP: &str = "set a file aside";
+        let claim = Claim::take(OP, &self.in_work, from.to_owned())?;
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(OP, move || {
+            let _held = claim;
+            survey::set_aside(&from, &to)
+        })
+        .await
+    }
+
+    async fn contains(&self, below: &[ImageRef], top: &ImageRef) -> Driven<bool> {
+        let (below, top) = (below.to_vec(), top.clone());
+        blocking("compare images", move || survey::contains(&below, &top)).await
+    }
+
     async fn is_taken(&self, image: &ImageRef) -> Driven<bool> {
         const OP: &str = "look whether an image's name is free";
         let path = image.path.clone();
@@ -192,8 +217,13 @@ impl Images for LocalImages {
                     .cloned()
             };
             let hint = (format == ImageFormat::Raw).then_some(format);
-            let adopted = Gate::check(&directory, &file_name, hint, &find)
-                .map_err(|refused| fault(DriverErrorKind::InvalidImage, OP, refused))?;
+            let adopted = Gate::check(&directory, &file_name, hint, &find).map_err(|refused| {
+                let kind = match refused.reason {
+                    Reason::InUse => DriverErrorKind::Busy,
+                    _ => DriverErrorKind::InvalidImage,
+                };
+                fault(kind, OP, refused)
+            })?;
             Ok(Adoptable {
                 facts: adopted.facts,
                 parent: adopted.parent.map(|image| image.id),

@@ -13,6 +13,8 @@ pub struct Refusal {
     pub reason: Option<String>,
     /// What exactly is wrong, as the fault says.
     pub detail: Option<String>,
+    /// The text by which the server's log and events name the request, if it told one (`correlation-id`).
+    pub correlation_id: Option<String>,
 }
 
 impl fmt::Display for Refusal {

@@ -68,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Project { common, command } => ask_cloud(&common, CloudAsked::Project(command)),
         Command::Key { common, command } => ask_cloud(&common, CloudAsked::Key(command)),
         Command::Explain { common, options } => ask(&common, Asked::Explain(options)),
+        Command::Repair { common, options } => ask(&common, Asked::Repair(options)),
         Command::Completions(options) => client::shell::completions(&options).map_err(Trouble::into_failure),
         Command::Man(options) => client::shell::man(&options).map_err(Trouble::into_failure),
         Command::Reference => client::reference::show().map_err(Trouble::into_failure),

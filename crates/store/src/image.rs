@@ -65,7 +65,7 @@ pub struct ImageRow {
     pub created_at: Micros,
 }
 
-fn image_row(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
+pub(crate) fn image_row(row: &Row<'_>) -> rusqlite::Result<ImageRow> {
     Ok(ImageRow {
         id: text(row, "id")?,
         disk: text(row, "disk_id")?,

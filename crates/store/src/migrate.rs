@@ -78,6 +78,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volume_backup",
         sql: include_str!("../migrations/sqlite/0012_volume_backup.sql"),
     },
+    Migration {
+        version: 13,
+        name: "repair",
+        sql: include_str!("../migrations/sqlite/0013_repair.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -22,10 +22,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How much work may wait; then callers wait for room. Enough for every connection of a busy daemon.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -101,7 +101,7 @@ pub(crate) fn run(
     conn: Conn,
     mut queue: mpsc::Receiver<Message>,
     stopping: &AtomicBool,
-    commits: &AtomicU64,
+    commits: &watch::Sender<u64>,
 ) -> Result<(), StoreError> {
     let tx = Tx(conn);
     let mut behind = 0;
@@ -118,11 +118,11 @@ pub(crate) fn run(
                 None
             };
         }
-        let before = commits.load(Ordering::Relaxed);
+        let before = *commits.borrow();
         while !batch.is_empty() {
             commit_some(&tx, &mut batch, commits);
         }
-        behind += commits.load(Ordering::Relaxed).wrapping_sub(before);
+        behind += commits.borrow().wrapping_sub(before);
         if behind >= CHECKPOINT_PERIOD {
             move_wal(&tx);
             behind = 0;
@@ -148,7 +148,7 @@ fn move_wal(tx: &Tx) {
 
 /// Runs the batch in one transaction and answers what it ran. If the transaction breaks on the way, what was not begun
 /// stays in `batch` for another one. Always takes something from `batch`.
-fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &AtomicU64) {
+fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &watch::Sender<u64>) {
     let mut ran = Vec::with_capacity(batch.len());
     if let Err(error) = tx.sql().execute_batch("BEGIN IMMEDIATE") {
         ran.extend(batch.drain(..));
@@ -168,7 +168,7 @@ fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &AtomicU64
         return give_up(tx, ran, "commit", error);
     }
     if kept {
-        commits.fetch_add(1, Ordering::Relaxed);
+        commits.send_modify(|count| *count = count.wrapping_add(1));
     }
     for work in ran {
         work.answer(None);

@@ -2,16 +2,19 @@
 
 use super::Engine;
 use crate::{
+    explain,
     fault::Fault,
+    news::{self, News},
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
         Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        explain::{Explanation, Healing, JobDetail, Kind},
     },
     vm,
 };
 use std::collections::HashMap;
-use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, SnapshotId, TransferId, VmId};
+use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, Micros, SnapshotId, TransferId, VmId};
 
 /// Views: what a caller may see, read in one transaction each.
 ///
@@ -26,6 +29,11 @@ impl Engine {
     /// One VM.
     pub async fn vm(&self, who: &Caller, vm: VmId) -> Result<VmView, Fault> {
         vm::view::get(&self.inner, who, vm).await
+    }
+
+    /// Damage that no job explains, each with what would mend it; for administrators.
+    pub async fn repairs(&self, who: &Caller) -> Result<Vec<crate::view::FindingView>, Fault> {
+        crate::repair::list(&self.inner, who).await
     }
 
     /// What a VM uses of its host now.
@@ -201,5 +209,46 @@ impl Engine {
     /// One event.
     pub async fn event(&self, who: &Caller, index: i64) -> Result<EventView, Fault> {
         crate::job::event(&self.inner, who, index).await
+    }
+
+    /// Why a thing is in its state: what is recorded, who holds it, what is seen of it now, and what would help.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn explain(&self, who: &Caller, kind: Kind, id: &str) -> Result<Explanation, Fault> {
+        explain::explain(&self.inner, who, kind, id).await
+    }
+
+    /// One job with its steps, their times, and what keeps it from going on.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn job_detail(&self, who: &Caller, job: JobId) -> Result<JobDetail, Fault> {
+        explain::job(&self.inner, who, job).await
+    }
+
+    /// What the last start of the daemon found and did, as far as the caller may see it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn healing(&self, who: &Caller) -> Result<Healing, Fault> {
+        explain::healing::healing(&self.inner, who).await
+    }
+
+    /// The events after one, and the jobs that run or have ended since an instant: what whoever shows them live asks after each
+    /// wake of [`Engine::changes`].
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn news(&self, who: &Caller, after: i64, ended_since: Micros) -> Result<News, Fault> {
+        news::news(&self.inner, who, after, ended_since).await
+    }
+
+    /// The number of the newest event, whoever may see it; 0: there is none.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn newest_event(&self) -> Result<i64, Fault> {
+        news::newest(&self.inner).await
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn refusal(request: &str, status: StatusCode, body: &[u8]) -> Error {
         status: status.as_u16(),
         reason: reason.map(|reason| format!("{reason}:")),
         detail,
+        correlation_id: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The commands of a client: one grammar for all nouns, against any server of the oVirt API.
 //!
 //! * `vm`, `snapshot`, `disk`, `job`, `event`, `checkpoint`, `transfer`: one noun, one file. `explain`: why a thing is in
-//!   its state. `shell`: completions and man pages. `reference`: all commands as one document.
+//!   its state. `repair`: damage, and mending it. `shell`: completions and man pages. `reference`: all commands as one document.
 //! * `backup`: backups on the server. Points in a directory: [`crate::backup`].
 //! * `volume`, `user`, `project`, `key`: over OpenStack's APIs. `cloud`: for them, what `session` is for the others.
 //! * `session`: reading (tried again when the connection breaks), changing (never sent twice unseen), waiting for the job.
@@ -25,6 +25,7 @@ mod plan;
 pub(crate) mod progress;
 mod project;
 pub(crate) mod reference;
+mod repair;
 pub(crate) mod retry;
 mod secret;
 mod server;
@@ -51,6 +52,7 @@ pub(crate) use explain::ExplainOptions;
 pub(crate) use job::JobCommand;
 pub(crate) use key::KeyCommand;
 pub(crate) use project::ProjectCommand;
+pub(crate) use repair::RepairOptions;
 pub(crate) use server::ServerOptions;
 pub(crate) use snapshot::SnapshotCommand;
 pub(crate) use transfer::TransferCommand;
@@ -89,6 +91,7 @@ pub(crate) enum Asked {
     Event(EventCommand),
     Backup(ServerBackupCommand),
     Explain(ExplainOptions),
+    Repair(RepairOptions),
 }
 
 /// A command of one of the nouns of OpenStack's APIs.
@@ -148,6 +151,7 @@ async fn run(session: &Session, asked: Asked) -> Result<ExitCode, Trouble> {
         Asked::Backup(command) => backup::run(session, command).await,
         Asked::Event(command) => event::run(session, command).await,
         Asked::Explain(options) => explain::run(session, &options).await,
+        Asked::Repair(options) => repair::run(session, &options).await,
     }
 }
 

@@ -29,6 +29,13 @@ pub(crate) struct Plan {
     blockers: Vec<String>,
 }
 
+impl Sure {
+    /// Only the plan is wanted.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+}
+
 impl Plan {
     pub(crate) fn new(does: impl Into<String>) -> Self {
         Self {

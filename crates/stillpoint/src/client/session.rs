@@ -95,6 +95,11 @@ impl Session {
         self.connection.system_service()
     }
 
+    /// The connection itself, for what a server has beside the API.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(crate) async fn close(&self) {
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the logout failed");
@@ -296,7 +301,7 @@ impl Session {
 }
 
 /// What a job does, and at which step it is.
-fn at_step(job: &Job) -> String {
+pub(crate) fn at_step(job: &Job) -> String {
     let what = job.head.description.as_deref().unwrap_or_default();
     let steps: Vec<_> = job.steps.iter().flatten().collect();
     let is_over = |step: &&&Step| step.status.as_ref().is_some_and(|status| &**status == "finished");
