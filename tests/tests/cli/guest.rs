@@ -63,6 +63,8 @@ pub(crate) fn backups(cli: &Cli) {
     cli.text(&["backup", "verify", points]);
     cli.text(&["backup", "restore", points, "--as", "db1-back"]);
     cli.text(&["vm", "delete", "db1-back", "--yes"]);
+    // What there is to repair: `tests/tests/repair/`.
+    cli.text(&["repair", "--yes"]);
 }
 
 /// A new VM of a snapshot has its disks.

@@ -43,48 +43,20 @@ fn every_command_does_what_it_says_to_a_real_daemon_and_a_real_guest() {
     let guest = Guest::build().unwrap();
     guest.install(daemon.data_dir()).unwrap();
     let cli = Cli::of(daemon.url());
-    let t = std::time::Instant::now();
-    tour::as_written(&cli);
-
-    let t = std::time::Instant::now();
+    tour::as_written(&cli, &daemon);
     tour::people_and_programs(&cli);
-
-    let t = std::time::Instant::now();
     people::users_projects_keys(&cli);
-
-    let t = std::time::Instant::now();
     volumes::from_nothing_to_nothing(&cli);
-
-    let t = std::time::Instant::now();
     guest::asked(&cli);
-
-    let t = std::time::Instant::now();
     guest::backups(&cli);
-
-    let t = std::time::Instant::now();
     plans::change_nothing(&cli, &daemon);
-
-    let t = std::time::Instant::now();
     plans::nothing_without_a_yes(&cli);
-
-    let t = std::time::Instant::now();
     trouble::failures(&cli);
-
-    let t = std::time::Instant::now();
     trouble::with_a_yes(&cli);
-
-    let t = std::time::Instant::now();
     guest::clones(&cli);
-
-    let t = std::time::Instant::now();
     trouble::events(&cli);
-
-    let t = std::time::Instant::now();
     trouble::interrupted(&cli, &daemon);
-
-    let t = std::time::Instant::now();
     trouble::lost(&cli, &daemon);
-
     plain::local_commands(&cli);
     cli.text(&["vm", "delete", "db1", "--yes"]);
     assert_eq!(

@@ -1,12 +1,12 @@
 //! What needs no server: help, wrong words, profiles, completions, man pages, closed pipes.
 
-use crate::rig::{Cli, guide, said};
+use crate::rig::{Cli, said};
 use std::{fs, path::Path, process::Command};
-use stillpoint_system_tests::tool;
+use stillpoint_system_tests::{tool, tour::guide};
 
 pub(crate) fn help(cli: &Cli) {
     let help = cli.text(&["--help"]);
-    let guide = guide();
+    let guide = guide("cli.md").unwrap();
     for code in 0..=9 {
         assert!(
             help.contains(&format!(" {code}  ")) && guide.contains(&format!("\n| {code} | ")),

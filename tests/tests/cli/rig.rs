@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 use stillpoint_testkit::Password;
@@ -134,10 +134,6 @@ pub(crate) fn said(done: &Output) -> String {
         String::from_utf8_lossy(&done.stdout),
         String::from_utf8_lossy(&done.stderr)
     )
-}
-
-pub(crate) fn guide() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/cli.md")).unwrap()
 }
 
 /// The commands of a reference: its lines of usage, up to the first argument.

@@ -1,23 +1,18 @@
 //! The guide's tour as it is written, and whether people and programs are told the same.
 
-use crate::rig::{Cli, guide, said};
+use crate::rig::Cli;
 use serde_json::Value;
-use std::process::Command;
+use stillpoint_system_tests::tour::{Tour, guide};
+use stillpoint_testkit::Daemon;
 
-/// The guide's first block, as it is written.
-pub(crate) fn as_written(cli: &Cli) {
-    let text = guide();
-    let (_, rest) = text.split_once("```sh\n").unwrap();
-    let (tour, _) = rest.split_once("```").unwrap();
-    assert!(tour.lines().count() > 10);
-    let mut shell = Command::new("sh");
-    shell.args(["-euxc", tour]);
-    let done = cli.prepare(shell).output().unwrap();
-    let told = said(&done);
-    assert!(done.status.success(), "{told}");
-    for line in tour.lines() {
-        let words: Vec<&str> = line.split(' ').skip(1).collect();
-        cli.note(&words);
+/// The guide's blocks, as they are written.
+pub(crate) fn as_written(cli: &Cli, daemon: &Daemon) {
+    let told = Tour::of("cli.md").unwrap().at(daemon).unwrap().run().unwrap();
+    for line in guide("cli.md").unwrap().lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        if words[0] == "stillpoint" {
+            cli.note(&words[1..]);
+        }
     }
     for part in [
         "before upgrade",
