@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 /// The parts of the console, as the navigation has them: path and name.
-const PARTS: &[(&str, &str)] = &[("/console/", "Virtual machines")];
+const PARTS: &[(&str, &str)] = &[("/console/", "Virtual machines"), ("/console/jobs", "Jobs")];
 
 /// A page of somebody who is signed in. `part`: the path of the navigation's part that it belongs to.
 pub(crate) fn page(visit: &Visit, title: &str, part: &str, content: &Markup) -> Response<Body> {

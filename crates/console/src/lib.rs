@@ -13,9 +13,12 @@
 
 mod answer;
 mod assets;
+mod backup;
 mod home;
+mod job;
 mod layout;
 mod live;
+mod point;
 mod routes;
 mod session;
 mod snapshot;
@@ -52,13 +55,19 @@ struct Inner {
     engine: Engine,
     auth: Auth,
     settings: Settings,
+    rates: backup::rate::Rates,
 }
 
 impl Console {
     /// Puts the console together.
     #[must_use]
     pub fn new(engine: Engine, auth: Auth, settings: Settings) -> Self {
-        Self(Arc::new(Inner { engine, auth, settings }))
+        Self(Arc::new(Inner {
+            engine,
+            auth,
+            settings,
+            rates: backup::rate::Rates::default(),
+        }))
     }
 
     /// The core.
@@ -74,6 +83,11 @@ impl Console {
     /// What it was told.
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// How fast backups go that somebody watches.
+    pub(crate) fn rates(&self) -> &backup::rate::Rates {
+        &self.0.rates
     }
 
     /// Whether the daemon is reached over TLS.
