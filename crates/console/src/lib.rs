@@ -13,16 +13,23 @@
 
 mod answer;
 mod assets;
+mod dialect;
+mod disk;
+mod event;
 mod home;
 mod layout;
+mod list;
 mod live;
 mod routes;
 mod session;
 mod snapshot;
+mod storage;
 mod trouble;
 mod ui;
+mod user;
 mod visit;
 mod vm;
+mod volume;
 
 pub use routes::router;
 
