@@ -14,18 +14,25 @@
 mod answer;
 mod assets;
 mod backup;
+mod dialect;
+mod disk;
+mod event;
 mod home;
 mod job;
 mod layout;
+mod list;
 mod live;
 mod point;
 mod routes;
 mod session;
 mod snapshot;
+mod storage;
 mod trouble;
 mod ui;
+mod user;
 mod visit;
 mod vm;
+mod volume;
 
 pub use routes::router;
 
