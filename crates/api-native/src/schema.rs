@@ -57,6 +57,8 @@ pub(crate) fn of_answer(route: &str) -> Option<Value> {
         "explain/get" => Some(named("Explanation")),
         "job/get" => Some(named("Job")),
         "healing/get" => Some(named("Healing")),
+        "repair/list" => Some(object(&[("repairs", list(named("Finding")))])),
+        "repair/start" => Some(object(&[("repair", object(&[("id", text()), ("job", id())]))])),
         _ => None,
     }
 }
@@ -94,6 +96,18 @@ pub(crate) fn all() -> Value {
         "Event": event,
         "Job": job(),
         "Step": step(),
+        "Finding": object(&[
+            ("id", text()),
+            ("kind", one_of(&[
+                "orphan_overlay", "orphan_image", "half_merge", "lost_map", "illegal_mark", "broken_chain",
+            ])),
+            ("object", object(&[("kind", one_of(&["disk", "file", "checkpoint"])), ("id", text()), ("name", text())])),
+            ("seen", list(text())),
+            ("recorded", list(text())),
+            ("plan", list(text())),
+            ("loses", list(text())),
+            ("safe", truth()),
+        ]),
         "Healing": object(&[
             ("started_at", moment()),
             ("machines", list(object(&[
