@@ -21,6 +21,7 @@ pub(crate) mod fail;
 pub(crate) mod look;
 mod make;
 mod maps;
+mod seal;
 mod tool;
 
 use crate::{gate::Gate, qcow2};
@@ -35,7 +36,7 @@ use std::{
 };
 use stillpoint_engine::ports::{
     Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Progress,
-    Space,
+    Seal, Space,
 };
 use stillpoint_types::ImageFormat;
 
@@ -218,6 +219,11 @@ impl Images for LocalImages {
             Ok(map)
         })
         .await
+    }
+
+    async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal> {
+        let path = image.path.clone();
+        blocking("seal an image", move || seal::of(&path, durable)).await
     }
 
     async fn load_map(&self, path: &Path) -> Driven<DirtyMap> {

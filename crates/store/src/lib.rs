@@ -47,6 +47,7 @@ pub mod project;
 pub mod quota;
 pub mod role;
 pub mod scoped_token;
+pub mod seal;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;

@@ -78,6 +78,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volume_backup",
         sql: include_str!("../migrations/sqlite/0012_volume_backup.sql"),
     },
+    Migration {
+        version: 14,
+        name: "seal",
+        sql: include_str!("../migrations/sqlite/0014_seal.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

@@ -18,6 +18,7 @@
 
 use crate::{
     access, at_rest,
+    checkpoint::seal,
     command::{Accepted, DeleteSnapshot, Origin},
     engine::Inner,
     event::{Event, What},
@@ -474,13 +475,16 @@ impl Saga for Delete {
         // Before the first byte moves: what the top holds is the record of changes since what the base is.
         crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
         crash_point(&["merge", "folded"]);
+        seal::open(&cx.engine, &merge).await?;
         self.ensure_merged(cx, &merge).await?;
+        let seals = seal::close(&cx.engine, &merge).await;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {
             if let Some((snapshot, disk)) = snapshot.zip(pair.leaves) {
                 snapshot::remove_disk(tx, snapshot, disk)?;
             }
             image::merged(tx, pair.base, pair.top)?;
+            seal::record(tx, &seals)?;
             vm.map_or(Ok(()), |vm| Ok(stillpoint_store::vm::touch(tx, vm)?))
         }))
     }
