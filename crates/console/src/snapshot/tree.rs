@@ -238,9 +238,8 @@ impl Tree<'_> {
 
     /// Where the VM is now.
     fn now(&self, place: &Place) -> Markup {
-        let (scene, href) = (self.scene, self.scene.place());
+        let scene = self.scene;
         let is_trial = !place.is_trunk || scene.previewed().is_some();
-        let is_free = scene.vm.holder.is_none();
         html! {
             p.head {
                 span.name { @if is_trial { "On trial: the VM as it is now" } @else { "The VM as it is now" } }
@@ -248,16 +247,6 @@ impl Tree<'_> {
             }
             @if !scene.disks.is_empty() {
                 p.dim { (ui::bytes(scene.active_bytes())) " written since" }
-            }
-            @if scene.may_operate && is_free {
-                p.actions {
-                    @if is_trial {
-                        a.button href={ (href) "/commit" } { "Commit" }
-                        a.button.quiet href={ (href) "/undo" } { "Undo" }
-                    } @else {
-                        a.button href={ (href) "/snapshots/new" } { "Take a snapshot" }
-                    }
-                }
             }
         }
     }
