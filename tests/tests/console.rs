@@ -100,8 +100,11 @@ fn in_a_browser(daemon: &Daemon, api: &Api) -> Result<()> {
     browser.finish()
 }
 
+fn get(api: &Api, path: &str, cookie: &str) -> Result<Answer> {
+    api.send("GET", path, &[("Cookie", cookie)], None)
+}
+
 fn plain_http(checks: &mut Checks, api: &Api) {
-    let get = |path: &str, cookie: &str| api.send("GET", path, &[("Cookie", cookie)], None);
     checks.item("headers and cookie flags", || {
         for path in [
             "/console/",
@@ -109,7 +112,7 @@ fn plain_http(checks: &mut Checks, api: &Api) {
             "/console/assets/style.css",
             "/console/nowhere",
         ] {
-            let answer = get(path, "")?;
+            let answer = get(api, path, "")?;
             let header = |name: &str| answer.header(name).unwrap_or_default().to_owned();
             let policy = header("content-security-policy");
             ensure!(
@@ -152,60 +155,64 @@ fn plain_http(checks: &mut Checks, api: &Api) {
         }
         Ok(())
     });
-    checks.item("forged forms", || {
-        let alice = session(api, "alice")?;
-        let own = word(api, &alice)?;
-        let foreign = word(api, &session(api, "bob")?)?;
-        let host = [("Origin", "https://evil.example")];
-        let good = format!("_word={own}");
-        for (more, body) in [
-            (&host[..], good.as_str()),
-            (&[("Origin", "null")][..], &good),
-            (&[], ""),
-            (&[], "_word="),
-            (&[], &format!("_word={foreign}")),
-        ] {
-            post(api, "/console/logout", &alice, more, body)?.expect(&[403])?;
-        }
-        let login = "user=alice&password=alice-password";
-        post(api, "/console/login", "", &host, login)?.expect(&[403])?;
-        let long = format!("_word={own}&fill={}", "x".repeat(300 << 10));
-        post(api, "/console/logout", &alice, &[], &long)?.expect(&[400])?;
-        get("/console/", &alice)?.expect(&[200])?;
-        // A stranger's form is not told why: he signs in.
-        post(api, "/console/logout", "", &[], &good)?.expect(&[303])?;
-        // A token of the API is none of the console's, and the other way round.
-        let bearer = [("Authorization", alice.replace("stillpoint_session=", "Bearer "))];
-        let bearer = bearer
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect::<Vec<_>>();
-        api.send("GET", "/ovirt-engine/api/vms", &bearer, None)?
-            .expect(&[401])?;
-        Ok(())
-    });
-    checks.item("ways in", || {
-        let browser = api.send("GET", "/", &[("Accept", "text/html,application/xhtml+xml")], None)?;
+    checks.item("forged forms", || forged_forms(api));
+    checks.item("ways in", || ways_in(api));
+}
+
+fn forged_forms(api: &Api) -> Result<()> {
+    let alice = session(api, "alice")?;
+    let own = word(api, &alice)?;
+    let foreign = word(api, &session(api, "bob")?)?;
+    let host = [("Origin", "https://evil.example")];
+    let good = format!("_word={own}");
+    for (more, body) in [
+        (&host[..], good.as_str()),
+        (&[("Origin", "null")][..], &good),
+        (&[], ""),
+        (&[], "_word="),
+        (&[], &format!("_word={foreign}")),
+    ] {
+        post(api, "/console/logout", &alice, more, body)?.expect(&[403])?;
+    }
+    let login = "user=alice&password=alice-password";
+    post(api, "/console/login", "", &host, login)?.expect(&[403])?;
+    let long = format!("_word={own}&fill={}", "x".repeat(300 << 10));
+    post(api, "/console/logout", &alice, &[], &long)?.expect(&[400])?;
+    get(api, "/console/", &alice)?.expect(&[200])?;
+    // A stranger's form is not told why: he signs in.
+    post(api, "/console/logout", "", &[], &good)?.expect(&[303])?;
+    // A token of the API is none of the console's, and the other way round.
+    let bearer = [("Authorization", alice.replace("stillpoint_session=", "Bearer "))];
+    let bearer = bearer
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect::<Vec<_>>();
+    api.send("GET", "/ovirt-engine/api/vms", &bearer, None)?
+        .expect(&[401])?;
+    Ok(())
+}
+
+fn ways_in(api: &Api) -> Result<()> {
+    let browser = api.send("GET", "/", &[("Accept", "text/html,application/xhtml+xml")], None)?;
+    ensure!(
+        browser.status == 303 && browser.header("location") == Some("/console/"),
+        "{browser:?}"
+    );
+    let program = api.send("GET", "/", &[("Accept", "*/*")], None)?.expect(&[200, 300])?;
+    ensure!(program.json()?["versions"].is_array(), "{}", program.text());
+    let whole = get(api, "/console", "")?.expect(&[303])?;
+    ensure!(whole.header("location") == Some("/console/"));
+    for (name, kind) in [
+        ("style.css", "text/css; charset=utf-8"),
+        ("console.js", "text/javascript; charset=utf-8"),
+        ("icon.svg", "image/svg+xml"),
+    ] {
+        let file = get(api, &format!("/console/assets/{name}"), "")?.expect(&[200])?;
         ensure!(
-            browser.status == 303 && browser.header("location") == Some("/console/"),
-            "{browser:?}"
+            file.header("content-type") == Some(kind) && !file.body.is_empty(),
+            "{name}"
         );
-        let program = api.send("GET", "/", &[("Accept", "*/*")], None)?.expect(&[200, 300])?;
-        ensure!(program.json()?["versions"].is_array(), "{}", program.text());
-        let whole = get("/console", "")?.expect(&[303])?;
-        ensure!(whole.header("location") == Some("/console/"));
-        for (name, kind) in [
-            ("style.css", "text/css; charset=utf-8"),
-            ("console.js", "text/javascript; charset=utf-8"),
-            ("icon.svg", "image/svg+xml"),
-        ] {
-            let file = get(&format!("/console/assets/{name}"), "")?.expect(&[200])?;
-            ensure!(
-                file.header("content-type") == Some(kind) && !file.body.is_empty(),
-                "{name}"
-            );
-        }
-        get("/console/assets/nothing", "")?.expect(&[404])?;
-        Ok(())
-    });
+    }
+    get(api, "/console/assets/nothing", "")?.expect(&[404])?;
+    Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     facts::{File, Gate, Machine, Records, Seen, file_name},
     find::{Act, Finding, Object},
 };
-use crate::{files::names_base, reconcile::recover::MISMATCH, view::FindingKind};
+use crate::{files::names_base, lock::moment, reconcile::recover::MISMATCH, view::FindingKind};
 use std::path::Path;
 use stillpoint_store::{
     disk::DiskRow,
@@ -143,6 +143,7 @@ fn of_file(records: &Records, seen: &Seen, name: &str, file: &File) -> Finding {
         "a {format} image of {} bytes{over}, which {holds}",
         facts.size_bytes
     ));
+    let found = found.seen(format!("last written {}", moment(file.written_at)));
     let base = facts.backing_name.as_deref().and_then(|named| base_of(records, named));
     let gate = file.gate.as_ref().unwrap_or(&Gate::Busy);
     if *gate == Gate::Busy {
@@ -181,7 +182,7 @@ fn of_file(records: &Records, seen: &Seen, name: &str, file: &File) -> Finding {
     };
     if let Some(disk) = writer {
         let found = found.seen(format!(
-            "it stands on the image that disk {} writes to; whether it is newer than that disk nobody has seen",
+            "it stands on the image that disk {} writes to; that it is the newer of the two nobody has seen",
             disk.alias
         ));
         if records.held.contains(&disk.id) {

@@ -90,6 +90,7 @@ impl Scene {
             .any(|row| file_name(row.id, row.format) == name);
         let file = File {
             path: self.seen.directory.join(name),
+            written_at: 0,
             facts: Ok(facts(backing)),
             gate: (!is_known).then_some(Gate::Open(over)),
         };
