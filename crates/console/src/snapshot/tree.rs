@@ -181,7 +181,7 @@ impl Tree<'_> {
         let kind = match (one.kind, one.status) {
             (SnapshotType::Active, _) => "now",
             (SnapshotType::Preview, _) => "kept",
-            (_, SnapshotStatus::Locked) => "held",
+            (_, SnapshotStatus::Locked) => "locked",
             (_, SnapshotStatus::InPreview) => "previewed",
             _ => "plain",
         };
@@ -197,8 +197,8 @@ impl Tree<'_> {
                     @match one.kind {
                         SnapshotType::Active => (self.now(place)),
                         SnapshotType::Preview => {
-                            p.head { span.name { "Before the preview" } " " (ui::badge("kept")) }
-                            p.dim { "What the VM had: undo leads back to it." (self.size(one)) }
+                            p.head { span.name { "Before the preview" } " " span.badge.calm { "kept" } }
+                            p.dim.meta { span { "What the VM had: undo leads back to it." } (self.size(one)) }
                         },
                         SnapshotType::Regular => (self.regular(one)),
                     }
@@ -231,7 +231,7 @@ impl Tree<'_> {
                     SnapshotStatus::InPreview => { " " (ui::badge("in_preview")) },
                 }
             }
-            p.dim { (ui::moment(one.date)) " " (self.size(one)) }
+            p.dim.meta { (ui::moment(one.date)) (self.size(one)) }
             @if one.holder.is_some() { (under_way(one, self.step)) }
         }
     }

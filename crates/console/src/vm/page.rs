@@ -86,6 +86,11 @@ fn head(scene: &Scene, step: Option<&StepView>) -> Markup {
                 (button(is_down, "delete", "Delete", "quiet"))
             }
         }
+        nav.more aria-label="More of this VM" {
+            a href={ (here) "/points" } { "Points in time" }
+            a href={ (here) "/backups" } { "Backups" }
+            a href={ "/console/dialects/vm/" (vm.id) } { "In each API" }
+        }
     }
 }
 
