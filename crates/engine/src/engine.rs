@@ -94,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) served: watch::Sender<u64>,
     /// Changes whenever somebody has done something to a backup.
     pub(crate) backups: watch::Sender<u64>,
+    /// What is remembered of backups for those who watch them.
+    pub(crate) watched: crate::backup::watch::Watched,
     /// Whoever reads a checkpoint's anchors and maps to go by them, or changes them, has the turn.
     pub(crate) maps: tokio::sync::Mutex<()>,
     pub(crate) tracker: TaskTracker,
@@ -305,6 +307,7 @@ impl Engine {
             transfers: watch::Sender::new(0),
             served: watch::Sender::new(0),
             backups: watch::Sender::new(0),
+            watched: crate::backup::watch::Watched::default(),
             maps: tokio::sync::Mutex::new(()),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),

@@ -286,7 +286,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Bytes that were read and written so far.
-    pub(crate) fn moved(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (count(&self.moved.read), count(&self.moved.written))
     }
@@ -356,6 +356,12 @@ impl Registry {
 
     pub(crate) fn status(&self, id: &TicketId) -> Option<TicketStatus> {
         self.entry(id).map(|entry| entry.status())
+    }
+
+    /// See [`stillpoint_engine::ports::DataPlane::moved`].
+    pub(crate) fn moved(&self, id: &TicketId, cell_bytes: u64) -> Option<Vec<u64>> {
+        self.entry(id)
+            .map(|entry| entry.state().transferred.per_cell(cell_bytes))
     }
 
     /// See [`stillpoint_engine::ports::DataPlane::remove`].
