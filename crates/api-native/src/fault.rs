@@ -135,6 +135,11 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
     }
 }
 
+pub(crate) fn told(code: FaultCode) -> (u16, &'static str, Option<&'static str>) {
+    let (status, word, remedy) = table(code);
+    (status.as_u16(), word, remedy)
+}
+
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let (status, word, remedy) = table(fault.code);

@@ -6,6 +6,8 @@ mod health;
 mod listen;
 mod log;
 mod metrics;
+#[cfg(test)]
+mod reference;
 mod tls;
 
 use crate::{
@@ -105,7 +107,8 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             auth.clone(),
             console,
         )))
-        .merge(apis);
+        .merge(apis)
+        .layer(axum::middleware::from_fn_with_state(counted, metrics::count));
     stop_on_signal(stopping.clone())?;
 
     // The one line on standard output, which whoever started the daemon waits for.

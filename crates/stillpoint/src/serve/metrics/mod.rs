@@ -1,6 +1,7 @@
 //! `/metrics`: numbers about the daemon, in the text format that Prometheus reads (OpenMetrics), for administrators.
 //!
-//! What is counted is in `numbers.rs`; requests are counted by `http.rs` as they go by. A scraper sends Basic credentials or a bearer token, as any client does. Must not: tell names of anybody's things.
+//! What is counted is in `numbers.rs`; requests are counted by `http.rs` as they go by. A scraper sends Basic credentials or
+//! a bearer token, as any client does. Must not: tell names of anybody's things.
 
 mod http;
 mod numbers;

@@ -261,7 +261,24 @@ impl Numbers {
         self.text()
     }
 
-    fn text(&self) -> Result<String> {
+    /// With one sample of each, so that all are told.
+    #[cfg(test)]
+    pub(crate) fn with_samples() -> Self {
+        let numbers = Self::new();
+        numbers.answered("ovirt", 200, Duration::ZERO);
+        let two = |first, second| [(first, String::new()), (second, String::new())];
+        numbers.by_status.set([(one("status", ""), 0)]);
+        numbers.jobs.set([(two("kind", "state"), 0)]);
+        numbers.jobs_ended.get_or_create(&two("kind", "outcome")).inc();
+        numbers.job_seconds.get_or_create(&one("kind", "")).observe(0.0);
+        numbers.backups.set([(one("phase", ""), 0)]);
+        numbers.transfers.set([(one("phase", ""), 0)]);
+        numbers.moved.get_or_create(&one("direction", "")).inc();
+        numbers.events.get_or_create(&one("severity", "")).inc();
+        numbers
+    }
+
+    pub(crate) fn text(&self) -> Result<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
