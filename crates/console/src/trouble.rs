@@ -68,7 +68,7 @@ impl Trouble {
             ),
             Self::BadForm(what) => (StatusCode::BAD_REQUEST, "Nothing was done", (*what).into()),
             Self::Fault(fault) => (status_of(fault), "That did not work", fault.text.clone()),
-            Self::Auth(error) if matches!(error, AuthError::Busy) => (
+            Self::Auth(AuthError::Busy) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many at once",
                 "Too many people sign in at this moment. Try again in a few seconds.".into(),
