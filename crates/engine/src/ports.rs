@@ -16,9 +16,11 @@ use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, JobId, Memor
 
 mod data_plane;
 mod dirty_map;
+mod seal;
 mod usage;
 pub use data_plane::*;
 pub use dirty_map::{BadMap, DirtyMap, GRANULE_BYTES};
+pub use seal::Seal;
 pub use usage::{DiskUsage, Usage};
 
 // ------------------------------------------------------------------------------------------------ errors
@@ -332,6 +334,10 @@ pub trait Images: Send + Sync + 'static {
     /// # Errors
     /// `Unsupported` for files that only QEMU can read, or that another program writes to.
     async fn mark_data(&self, layers: &[ImageRef], map: DirtyMap) -> Driven<DirtyMap>;
+
+    /// What the file of a frozen image is now, so that it can be told later whether somebody has written to it. With
+    /// `durable`, no crash brings back older times once it returns.
+    async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal>;
 
     /// Reads a map. Absent is `NotFound`, damaged is `InvalidImage`.
     async fn load_map(&self, path: &std::path::Path) -> Driven<DirtyMap>;

@@ -21,6 +21,7 @@ pub(crate) mod fail;
 pub(crate) mod look;
 mod make;
 mod maps;
+mod seal;
 mod survey;
 mod tool;
 
@@ -39,7 +40,7 @@ use std::{
 };
 use stillpoint_engine::ports::{
     Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, FoundFile, ImageFacts, ImageRef, Images, MemoryRef,
-    Merge, Progress, Space,
+    Merge, Progress, Seal, Space,
 };
 use stillpoint_qcow2::{Chain, Patience, Place};
 use stillpoint_types::ImageFormat;
@@ -276,6 +277,11 @@ impl Images for LocalImages {
             Ok(map)
         })
         .await
+    }
+
+    async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal> {
+        let path = image.path.clone();
+        blocking("seal an image", move || seal::of(&path, durable)).await
     }
 
     async fn load_map(&self, path: &Path) -> Driven<DirtyMap> {

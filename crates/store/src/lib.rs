@@ -49,6 +49,7 @@ pub mod quota;
 pub mod repair;
 pub mod role;
 pub mod scoped_token;
+pub mod seal;
 pub mod snapshot;
 pub mod token;
 pub mod transfer;

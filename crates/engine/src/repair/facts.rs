@@ -326,7 +326,7 @@ async fn judge_merges(engine: &Inner, now: &Records, seen: &mut Seen) {
                     seen.contained.insert((base.id, top.id), all);
                 }
                 Err(error) => {
-                    tracing::info!(image = %top.id, error = error.chain(), "whether it was merged is not known")
+                    tracing::info!(image = %top.id, error = error.chain(), "whether it was merged is not known");
                 }
             }
         }

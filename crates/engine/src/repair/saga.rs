@@ -114,7 +114,7 @@ pub(crate) fn enqueue_repair(
     tx: &Tx,
     actor: &Actor,
     project: ProjectId,
-    finding: Finding,
+    finding: &Finding,
 ) -> Result<JobId, Fault> {
     if repair::is_under_way(tx, KIND, &finding.id)? {
         let text = format!("{} is being repaired already.", finding.object.text());
@@ -134,7 +134,7 @@ pub(crate) fn enqueue_repair(
         project,
         locks: Vec::new(),
     };
-    draft.fill(engine, tx, &finding)?;
+    draft.fill(engine, tx, finding)?;
     let steps = draft.params.steps();
     let job = NewJob {
         kind: KIND,
