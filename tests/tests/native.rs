@@ -449,7 +449,12 @@ fn every_route_refuses_whom_its_row_does_not_let_in_and_a_thing_is_explained_to_
     who_sees_what(&scene, &zebra, &otter)?;
     a_volumes_snapshot(&scene, &zebra)?;
     a_lost_file(&scene, &zebra)?;
-    for (query, word) in [("?after=x", "after"), ("?vm=x", "vm"), ("?only=x", "only")] {
+    for (query, word) in [
+        ("?after=x", "after"),
+        ("?vm=x", "vm"),
+        ("?only=x", "only"),
+        ("?afetr=1", "afetr"),
+    ] {
         let answer = scene.alice.get_json(&format!("{ROOT}/events{query}"))?;
         refused(&answer, 400, "invalid_value")?;
         ensure!(answer.text().contains(word), "{}", answer.text());

@@ -9,7 +9,7 @@ use crate::{
     call::{Call, Visit},
     fault::Refused,
     login,
-    route::{Access, Found, Handler, find},
+    route::{Access, Found, Handler, Route, find},
 };
 use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
@@ -87,6 +87,7 @@ async fn answer(
                 let text = format!("Only an administrator may use {}", route.name);
                 return Err(Refused::new(FaultCode::Forbidden, text));
             }
+            known(route, &visit.query)?;
             if !matches!(head.method, Method::GET | Method::HEAD) {
                 visit.body = read_body(body).await?;
                 *unread = false;
@@ -94,6 +95,20 @@ async fn answer(
             handler(Call { visit, who }).await
         }
     }
+}
+
+/// A parameter that the route does not have is most likely misspelt: to pass it over would answer another question.
+fn known(route: &Route, query: &[(String, String)]) -> Result<(), Refused> {
+    let is_known = |name: &str| route.params.iter().any(|param| param.name == name);
+    let Some((name, _)) = query.iter().find(|(name, _)| !is_known(name)) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = route.params.iter().map(|param| param.name).collect();
+    let text = match names.as_slice() {
+        [] => format!("There is no parameter {name:?} here, nor any other"),
+        names => format!("There is no parameter {name:?} here; there are: {}", names.join(", ")),
+    };
+    Err(Refused::new(FaultCode::InvalidValue, text))
 }
 
 /// The body of a request, up to the limit.
