@@ -56,8 +56,12 @@ const TESTS_MAY: &[(&str, &[&str])] = &[
     ("api-ovirt", &["store", "qemu"]),
     // A whole core on a real QEMU, without the HTTP of a dialect; its bytes are fetched by the tests' client.
     ("stillpoint", &["testkit"]),
-    // They walk the route table as it is, and are a program that uses our own client.
-    ("system-tests", &["api-ovirt", "api-volume", "api-native", "sdk"]),
+    // They walk the route table as it is, ask each dialect how it tells a fault of the core, and are a program that uses our
+    // own client.
+    (
+        "system-tests",
+        &["api-ovirt", "api-volume", "api-native", "sdk", "types"],
+    ),
 ];
 
 /// Libraries that belong to one room: what speaks SQL, HTTP, XML or QMP to the world is in one place.
@@ -89,6 +93,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("hyper", &["sdk", "stillpoint"]),
     ("hyper-rustls", &["sdk"]),
     ("indicatif", &["stillpoint"]),
+    ("prometheus-client", &["stillpoint"]),
     ("quick-xml", &["wire", "api-ovirt", "testkit"]),
     ("nix", &["qemu", "qcow2"]),
     ("argon2", &["auth"]),
