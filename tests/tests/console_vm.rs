@@ -66,7 +66,7 @@ fn taking(scene: &Scene, browser: &Browser, vm: &str) -> Result<()> {
     browser.sign_in("alice", &page)?;
     browser.wait_text("fresh install")?;
     ensure!(
-        browser.text(".tree")?.contains("checkpoint"),
+        browser.text(".tree")?.contains("Checkpoint"),
         "{}",
         browser.text(".tree")?
     );
@@ -101,8 +101,7 @@ fn taking(scene: &Scene, browser: &Browser, vm: &str) -> Result<()> {
     ensure!(text.contains("VM db1 is up; it must be down"), "{text}");
     browser.click("Restore")?;
     browser.wait_text("Cannot do this now: VM db1 is up")?;
-    ensure!(scene.alice.status_of(&format!("vms/{vm}"), "status")? == "up");
-    Ok(())
+    scene.alice.wait_status(&format!("vms/{vm}"), "status", "up", LONG)
 }
 
 fn trying(browser: &Browser, vm: &str) -> Result<()> {
