@@ -141,12 +141,7 @@ impl Tree<'_> {
         let tick = html! { line.tick x1=(at - 7) y1="14" x2=(at + 7) y2="14" {} };
         let points = format!("{}/points", self.scene.place());
         let named = |one: &CheckpointView| {
-            let text = if one.description.is_empty() {
-                "Checkpoint"
-            } else {
-                &one.description
-            };
-            html! { span.name { (text) } " " span.dim { "checkpoint, " (ui::moment(one.created_at)) } }
+            html! { span.name { "Checkpoint" @if !one.description.is_empty() { " “" (one.description) "”" } } " " span.dim { (ui::moment(one.created_at)) } }
         };
         html! {
             @if marks.len() <= TICKS {
