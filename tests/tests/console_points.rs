@@ -133,7 +133,7 @@ fn backup(case: &Case, browser: &Browser) -> Result<()> {
         browser.click_on(&format!("#disk-{disk}"))?;
     }
     browser.click("Start the backup")?;
-    browser.wait_text("Cannot backup VM.")?;
+    browser.wait_text("required for add")?;
     ensure!(browser.value("Description")? == "nightly <1>");
     browser.looks("backup-start")?;
     for disk in &case.disks {

@@ -3,7 +3,8 @@
 //! Pages are written on the server and work without script: every action is a form of its own page that says what will happen
 //! and what will be lost, is posted, and leads back. `assets/console.js` only makes pages live: the stream of [`live`] says that
 //! something has changed, and the page is asked for again; its regions marked `data-live` are replaced where they differ (ADR
-//! 0021).
+//! 0021). A region in which bytes move, which no commit tells, holds an element with `data-every`: the milliseconds after which the
+//! page is asked for again.
 //!
 //! * [`routes`]: all pages on one page. * `visit`: who looks, from the session cookie; what was posted, against forgery.
 //! * `layout`, `ui`: the frame, and the pieces of which pages are made. * `trouble`: what goes wrong, as a page.
