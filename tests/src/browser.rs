@@ -240,6 +240,18 @@ impl Browser {
             .clone())
     }
 
+    /// Runs a script that says by its last argument, a function, what it returns.
+    ///
+    /// # Errors
+    /// When it throws, or never says.
+    pub fn run_async(&self, script: &str) -> Result<Value> {
+        let done = self.wait_for(self.driver().execute_async(script, Vec::new()));
+        Ok(done
+            .with_context(|| script.chars().take(200).collect::<String>())?
+            .json()
+            .clone())
+    }
+
     fn text_of_script(&self, script: &str) -> Result<String> {
         let value = self.run(script, &[])?;
         value

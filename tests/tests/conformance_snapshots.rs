@@ -459,7 +459,11 @@ fn through_disk(scene: &Scene, disk: &str, command: &str) -> Result<()> {
         .args(["-f", "qcow2", "-c", command])
         .arg(&file)
         .output()?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
     ensure!(
         done.status.success() && !said.contains("verification failed"),
         "{command}: {said}"

@@ -74,6 +74,33 @@ fn writing_vm(daemon: &Daemon, api: &Api) -> (String, String) {
     (vm, disk)
 }
 
+/// After a VM that runs was backed up twice, and read in part once.
+fn numbers_tell_what_happened(api: &Api) {
+    let told = api.get("/metrics").unwrap().expect(&[200]).unwrap().text();
+    let value = |series: &str| {
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {told}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    for (series, least) in [
+        ("stillpoint_vms_by_status{status=\"up\"}", 1.0),
+        ("stillpoint_switch_stall_seconds_count", 2.0),
+        ("stillpoint_jobs_ended_total{kind=\"backup\",outcome=\"done\"}", 2.0),
+        ("stillpoint_job_seconds_count{kind=\"vm_start\"}", 1.0),
+        ("stillpoint_transfer_bytes_total{direction=\"read\"}", 1_048_576.0),
+        ("stillpoint_events_total{severity=\"normal\"}", 5.0),
+        ("stillpoint_http_requests_total{family=\"ovirt\",status=\"200\"}", 5.0),
+        ("stillpoint_http_request_seconds_count{family=\"data\"}", 3.0),
+        ("stillpoint_storage_free_bytes", 1.0),
+        ("stillpoint_store_commit_seconds_total", 0.000_1),
+    ] {
+        assert!(value(series) >= least, "{series}: {}", value(series));
+    }
+}
+
 #[test]
 fn the_guides_of_operation_and_for_backup_tools_work_on_a_guest_that_writes() {
     let mut daemon = Daemon::start().unwrap();
@@ -90,6 +117,7 @@ fn the_guides_of_operation_and_for_backup_tools_work_on_a_guest_that_writes() {
     })
     .unwrap();
 
+    numbers_tell_what_happened(&api);
     let operation = Tour::of("operation.md").unwrap().at(&daemon).unwrap();
     // Looking at it, a copy of the catalogue; then the disaster, with the daemon stopped; then what goes on.
     operation.run_blocks(0..2).unwrap();

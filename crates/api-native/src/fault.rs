@@ -100,7 +100,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
         FaultCode::DuringBackup => (
             CONFLICT,
             "during_backup",
-            Some("Finalize the backup first: stillpoint backup finalize ID."),
+            Some("Finalize the backup first: stillpoint backup finalize VM ID."),
         ),
         FaultCode::BackupPhase => (CONFLICT, "backup_phase", DEPENDS),
         FaultCode::DiskNotActive => (CONFLICT, "disk_not_active", DEPENDS),
@@ -133,6 +133,11 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
             Some("Look for the request's id in the daemon's log."),
         ),
     }
+}
+
+pub(crate) fn told(code: FaultCode) -> (u16, &'static str, Option<&'static str>) {
+    let (status, word, remedy) = table(code);
+    (status.as_u16(), word, remedy)
 }
 
 impl From<Fault> for Refused {

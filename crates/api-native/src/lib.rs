@@ -99,6 +99,12 @@ impl Api {
     }
 }
 
+/// How this family tells a fault of the core: status, word, and the remedy if it does not depend on the thing.
+#[must_use]
+pub fn told(code: stillpoint_types::FaultCode) -> (u16, &'static str, Option<&'static str>) {
+    fault::told(code)
+}
+
 /// The service: all below [`ROOT`] but the data plane's.
 pub fn router(api: Api) -> axum::Router {
     let serve = move |request: axum::extract::Request| {

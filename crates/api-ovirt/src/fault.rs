@@ -90,6 +90,11 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
     }
 }
 
+pub(crate) fn told(code: FaultCode) -> (u16, &'static str) {
+    let (status, reason, _) = table(code);
+    (status.as_u16(), reason)
+}
+
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let (status, reason, detail) = table(fault.code);

@@ -107,6 +107,12 @@ impl Api {
     }
 }
 
+/// The status and the reason by which this dialect tells a fault of the core.
+#[must_use]
+pub fn told(code: stillpoint_types::FaultCode) -> (u16, &'static str) {
+    fault::told(code)
+}
+
 /// The service: everything below `/ovirt-engine` and `/api`, however its slashes are doubled; 404 in its own form for all else. To be
 /// mounted as the fallback of whatever serves beside it.
 pub fn router(api: Api) -> axum::Router {

@@ -89,6 +89,11 @@ fn table(code: FaultCode) -> (StatusCode, StatusCode, &'static str) {
     }
 }
 
+pub(crate) fn told(code: FaultCode) -> (u16, u16, &'static str) {
+    let (cinder, evs, code) = table(code);
+    (cinder.as_u16(), evs.as_u16(), code)
+}
+
 /// EVS's code of a status that no better code is known for.
 fn evs_code(status: StatusCode) -> &'static str {
     match status {

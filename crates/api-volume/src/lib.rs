@@ -83,6 +83,12 @@ impl Api {
     }
 }
 
+/// How this room tells a fault of the core: Cinder's and Keystone's status, EVS's status and code.
+#[must_use]
+pub fn told(code: stillpoint_types::FaultCode) -> (u16, u16, &'static str) {
+    fault::told(code)
+}
+
 /// The service: the prefixes of [`family::PREFIXES`] and `/`, nothing else.
 pub fn router(api: Api) -> axum::Router {
     let serve = move |request: axum::extract::Request| {

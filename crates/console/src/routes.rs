@@ -1,6 +1,8 @@
 //! All pages of the console, on one page.
 
-use crate::{Console, assets, dialect, disk, event, home, live, session, snapshot, storage, user, vm, volume};
+use crate::{
+    Console, assets, backup, dialect, disk, event, home, job, live, point, session, snapshot, storage, user, vm, volume,
+};
 use axum::{
     Router,
     routing::{any, get, post},
@@ -16,6 +18,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/assets/{name}", get(assets::get))
         .route("/console/live", get(live::stream))
         .merge(of_vms())
+        .merge(of_points())
         .merge(of_storage())
         .merge(of_users())
         .route("/console/events", get(event::show))
@@ -69,6 +72,30 @@ fn of_vms() -> Router<Console> {
         .route(
             &format!("{snapshot}/delete"),
             get(snapshot::delete::ask).post(snapshot::delete::act),
+        )
+}
+
+/// Points in time, backups and jobs.
+fn of_points() -> Router<Console> {
+    let backups = "/console/vms/{id}/backups";
+    Router::new()
+        .route("/console/jobs", get(job::list::show))
+        .route("/console/jobs/{id}", get(job::page::show))
+        .route("/console/healing", get(job::healing::show))
+        .route("/console/vms/{id}/points", get(point::page::show))
+        .route(backups, get(backup::list::show))
+        .route(
+            &format!("{backups}/new"),
+            get(backup::start::ask).post(backup::start::act),
+        )
+        .route(&format!("{backups}/{{bid}}"), get(backup::page::show))
+        .route(
+            &format!("{backups}/{{bid}}/finalize"),
+            get(backup::finalize::ask).post(backup::finalize::act),
+        )
+        .route(
+            "/console/vms/{id}/checkpoints/{cid}/delete",
+            get(backup::delete::ask).post(backup::delete::act),
         )
 }
 

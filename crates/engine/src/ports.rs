@@ -16,9 +16,11 @@ use stillpoint_types::{DiskId, DiskInterface, ImageFormat, ImageId, JobId, Memor
 
 mod data_plane;
 mod dirty_map;
+mod seal;
 mod usage;
 pub use data_plane::*;
 pub use dirty_map::{BadMap, DirtyMap, GRANULE_BYTES};
+pub use seal::Seal;
 pub use usage::{DiskUsage, Usage};
 
 // ------------------------------------------------------------------------------------------------ errors
@@ -325,6 +327,17 @@ pub trait Images: Send + Sync + 'static {
     /// `InvalidImage` for a raw file (it holds all) and for one that cannot be read as what it should be: then nothing is
     /// known, and all must be taken for changed.
     async fn mark_allocated(&self, image: &ImageRef, map: DirtyMap) -> Driven<DirtyMap>;
+
+    /// Marks in `map` what the disk of these layers, base first, holds that does not read as zeros by their tables. They are
+    /// read as a download reads them: nobody may write to them; cost follows what is allocated, and no data are read.
+    ///
+    /// # Errors
+    /// `Unsupported` for files that only QEMU can read, or that another program writes to.
+    async fn mark_data(&self, layers: &[ImageRef], map: DirtyMap) -> Driven<DirtyMap>;
+
+    /// What the file of a frozen image is now, so that it can be told later whether somebody has written to it. With
+    /// `durable`, no crash brings back older times once it returns.
+    async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal>;
 
     /// Reads a map. Absent is `NotFound`, damaged is `InvalidImage`.
     async fn load_map(&self, path: &std::path::Path) -> Driven<DirtyMap>;

@@ -5,6 +5,7 @@
 pub mod explain;
 pub mod volume;
 pub mod volume_job;
+pub mod watch;
 
 use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},
@@ -278,6 +279,8 @@ pub struct JobView {
     pub status: RunStatus,
     /// Who asked.
     pub owner: UserId,
+    /// His name.
+    pub owner_name: String,
     /// The request's correlation id.
     pub correlation_id: String,
     /// Begin.

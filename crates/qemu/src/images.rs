@@ -21,6 +21,7 @@ pub(crate) mod fail;
 pub(crate) mod look;
 mod make;
 mod maps;
+mod seal;
 mod survey;
 mod tool;
 
@@ -39,8 +40,9 @@ use std::{
 };
 use stillpoint_engine::ports::{
     Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, FoundFile, ImageFacts, ImageRef, Images, MemoryRef,
-    Merge, Progress, Space,
+    Merge, Progress, Seal, Space,
 };
+use stillpoint_qcow2::{Chain, Patience, Place};
 use stillpoint_types::ImageFormat;
 
 use look::backing_is;
@@ -248,6 +250,38 @@ impl Images for LocalImages {
             Ok(map)
         })
         .await
+    }
+
+    async fn mark_data(&self, layers: &[ImageRef], mut map: DirtyMap) -> Driven<DirtyMap> {
+        const OP: &str = "read what a disk holds";
+        let layers = layers.to_vec();
+        blocking(OP, move || {
+            let place = |layer: &ImageRef| Place {
+                path: layer.path.clone(),
+                is_raw: layer.format == ImageFormat::Raw,
+            };
+            let places: Vec<Place> = layers.iter().map(place).collect();
+            let chain = Chain::open(&places)
+                .map_err(|(path, error)| fault(DriverErrorKind::Unsupported, OP, path.display()).caused_by(error))?;
+            let (mut at, end) = (0, chain.size_bytes().min(map.size_bytes()));
+            while at < end {
+                let found = chain.extents(at, end, Patience::Wait);
+                let found = found.map_err(|error| fault(DriverErrorKind::Io, OP, "its tables").caused_by(error))?;
+                for extent in found {
+                    if !extent.is_zero {
+                        map.mark(at, extent.length);
+                    }
+                    at += extent.length;
+                }
+            }
+            Ok(map)
+        })
+        .await
+    }
+
+    async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal> {
+        let path = image.path.clone();
+        blocking("seal an image", move || seal::of(&path, durable)).await
     }
 
     async fn load_map(&self, path: &Path) -> Driven<DirtyMap> {

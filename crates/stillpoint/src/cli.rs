@@ -39,11 +39,13 @@ const EXAMPLES: &str = "Examples:
   stillpoint repair --plan                            what is damaged, what would mend it
   stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
   stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point
+  stillpoint volume create data --size 10G            a volume, as OpenStack has them
+  stillpoint user create alice                        somebody else who may come in
   stillpoint completions bash >~/.stillpoint-completions
 
 Which server:
-  options                                             --url, --user, --password-file, --ca-file
-  or variables                                        STILLPOINT_URL, _USER, _PASSWORD, _TOKEN, _CA
+  options                                             --url, --user, --password-file, --ca-file, --project
+  or variables                                        STILLPOINT_URL, _USER, _PASSWORD, _TOKEN, _CA, _PROJECT
   or a profile of ~/.config/stillpoint/config.toml    --profile NAME, STILLPOINT_PROFILE";
 
 fn help() -> String {

@@ -127,8 +127,9 @@ pub fn page(conn: &Conn, query: &Query) -> Stored<Rows<DiskRow>> {
     query.read(conn, &TABLE, disk_row)
 }
 
-/// Moves a disk to another active image.
+/// Moves a disk to another active image, which is sealed no more: it will be written to.
 pub fn set_image(tx: &Tx, id: DiskId, image: ImageId) -> Stored<()> {
+    crate::seal::delete(tx, image)?;
     tx.sql()
         .prepare_cached("UPDATE disk SET image_id = ?2 WHERE id = ?1")?
         .execute(params![id.to_string(), image.to_string()])?;

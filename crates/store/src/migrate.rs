@@ -83,6 +83,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "repair",
         sql: include_str!("../migrations/sqlite/0013_repair.sql"),
     },
+    Migration {
+        version: 14,
+        name: "seal",
+        sql: include_str!("../migrations/sqlite/0014_seal.sql"),
+    },
 ];
 
 /// The schema version that this program writes.

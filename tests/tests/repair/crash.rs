@@ -9,9 +9,7 @@ fn a_merge_of_a_foreign_layer_is_ended_wherever_the_daemon_or_the_machine_dies()
     rig.api.start(&rig.vm)?;
     let cases = [
         ("repair:merge:started", false),
-        ("merge:pending", false),
         ("merge:marked", false),
-        ("repair:merge:done", false),
         ("repair:aside:effect", false),
         ("merge:ready", true),
         ("merge:marked", true),

@@ -118,7 +118,6 @@ fn a_layer_on_which_qemu_was_seen_is_merged_at_rest_too_and_until_then_the_disk_
         "{:?}",
         rig.orphans()
     );
-    rig.works()?;
 
     // A mark whose cause somebody has taken away himself.
     rig.api.start(&rig.vm)?;

@@ -13,7 +13,7 @@ use std::{
 use stillpoint_system_tests::tool;
 use stillpoint_testkit::{Api, Daemon, Password, VmSpec, Xml, eventually};
 
-pub(crate) const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const MIB: u64 = 1 << 20;
 const SMALL: u64 = 32 * MIB;
 
@@ -158,7 +158,10 @@ impl Monitor {
     /// What `snapshot-blkdev` does: the guest writes to a file that nobody recorded.
     pub(crate) fn snapshot_blkdev(&mut self, top: &Path, file: &Path) -> Result<()> {
         let (_, node) = self.device(top)?;
-        let arguments = json!({"node-name": node, "snapshot-file": text(file)?, "format": "qcow2"});
+        let name = file.file_stem().context("a name")?.to_string_lossy().into_owned();
+        let arguments = json!({
+            "node-name": node, "snapshot-file": text(file)?, "snapshot-node-name": name, "format": "qcow2",
+        });
         self.run("blockdev-snapshot-sync", &arguments).map(drop)
     }
 
@@ -253,12 +256,17 @@ impl Rig {
         Ok(())
     }
 
-    /// Waits until no job is under way: then nothing may be left to be repaired.
-    pub(crate) fn healed(&self) -> Result<()> {
+    /// Waits until no job is under way.
+    pub(crate) fn idle(&self) -> Result<()> {
         eventually(LONG, "the jobs to end", || {
             let jobs = get(&self.api, "jobs?search=status%3Dstarted")?;
             Ok(jobs.children.is_empty().then_some(()))
-        })?;
+        })
+    }
+
+    /// No job is under way, and nothing is left to be repaired.
+    pub(crate) fn healed(&self) -> Result<()> {
+        self.idle()?;
         expect_nothing(&self.daemon)
     }
 

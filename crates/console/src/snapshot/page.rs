@@ -38,6 +38,9 @@ pub(crate) async fn show(
         (ui::live("snapshot", &html! {
             @if let (true, Some(_)) = (one.kind == SnapshotType::Regular, &one.holder) { (under_way(one, step.as_ref())) }
             (actions(&scene, one))
+            nav.more aria-label="More of this snapshot" {
+                a href={ "/console/dialects/snapshot/" (scene.vm.id) "/" (one.id) } { "In each API" }
+            }
             div.grid {
                 (facts(&scene, one))
                 (disk_table(one, &disks))
@@ -87,7 +90,7 @@ fn facts(scene: &Scene, one: &SnapshotView) -> Markup {
                 })) }
                 dt { "Taken" } dd { (ui::moment(one.date)) " UTC" }
                 dt { "Memory" } dd { @match scene.sizes.memory.get(&one.id) {
-                    Some(bytes) => { (ui::badge("memory")) " " (ui::bytes(*bytes)) },
+                    Some(bytes) => { "saved, " (ui::bytes(*bytes)) },
                     None => "not saved: restored, the guest boots as after a power cut",
                 } }
                 @if let Some(bytes) = bytes { dt { "On disk" } dd { (ui::bytes(*bytes)) } }

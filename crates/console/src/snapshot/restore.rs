@@ -41,10 +41,11 @@ fn plan(scene: &Scene, one: &SnapshotView, form: Option<&Fields>) -> Plan {
             .push(format!("The snapshot left out {out}: that stays as it is now."));
     }
     let older = scene.snapshots.iter().take_while(|other| other.id != one.id).count();
-    plan.happens.push(format!(
-        "This snapshot stays, and can be restored again; so do {} before it.",
-        many(older, "snapshot")
-    ));
+    plan.happens.push(match older {
+        0 => "This snapshot stays, and can be restored again.".into(),
+        1 => "This snapshot and the one before it stay, and can be restored again.".into(),
+        more => format!("This snapshot and the {more} before it stay, and can be restored again."),
+    });
     plan.happens.push(
         "The VM is not running afterwards: start it then. Name, description and deletion protection stay.".into(),
     );

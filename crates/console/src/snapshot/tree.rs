@@ -181,7 +181,7 @@ impl Tree<'_> {
         let kind = match (one.kind, one.status) {
             (SnapshotType::Active, _) => "now",
             (SnapshotType::Preview, _) => "kept",
-            (_, SnapshotStatus::Locked) => "held",
+            (_, SnapshotStatus::Locked) => "locked",
             (_, SnapshotStatus::InPreview) => "previewed",
             _ => "plain",
         };
@@ -197,8 +197,8 @@ impl Tree<'_> {
                     @match one.kind {
                         SnapshotType::Active => (self.now(place)),
                         SnapshotType::Preview => {
-                            p.head { span.name { "Before the preview" } " " (ui::badge("kept")) }
-                            p.dim { "What the VM had: undo leads back to it." (self.size(one)) }
+                            p.head { span.name { "Before the preview" } " " span.badge.calm { "kept" } }
+                            p.dim.meta { span { "What the VM had: undo leads back to it." } (self.size(one)) }
                         },
                         SnapshotType::Regular => (self.regular(one)),
                     }
@@ -231,16 +231,15 @@ impl Tree<'_> {
                     SnapshotStatus::InPreview => { " " (ui::badge("in_preview")) },
                 }
             }
-            p.dim { (ui::moment(one.date)) " " (self.size(one)) }
+            p.dim.meta { (ui::moment(one.date)) (self.size(one)) }
             @if one.holder.is_some() { (under_way(one, self.step)) }
         }
     }
 
     /// Where the VM is now.
     fn now(&self, place: &Place) -> Markup {
-        let (scene, href) = (self.scene, self.scene.place());
+        let scene = self.scene;
         let is_trial = !place.is_trunk || scene.previewed().is_some();
-        let is_free = scene.vm.holder.is_none();
         html! {
             p.head {
                 span.name { @if is_trial { "On trial: the VM as it is now" } @else { "The VM as it is now" } }
@@ -248,16 +247,6 @@ impl Tree<'_> {
             }
             @if !scene.disks.is_empty() {
                 p.dim { (ui::bytes(scene.active_bytes())) " written since" }
-            }
-            @if scene.may_operate && is_free {
-                p.actions {
-                    @if is_trial {
-                        a.button href={ (href) "/commit" } { "Commit" }
-                        a.button.quiet href={ (href) "/undo" } { "Undo" }
-                    } @else {
-                        a.button href={ (href) "/snapshots/new" } { "Take a snapshot" }
-                    }
-                }
             }
         }
     }

@@ -37,7 +37,13 @@ pub(crate) async fn show(Path(id): Path<String>, visit: Visit, headers: HeaderMa
         }))
         (ui::live("snapshots", &html! {
             section.card aria-labelledby="snapshots-title" {
-                h2 id="snapshots-title" { "Snapshots" }
+                div.title {
+                    h2 id="snapshots-title" { "Snapshots" }
+                    @if scene.may_operate && scene.vm.holder.is_none() && scene.previewed().is_none() {
+                        a.button href={ (scene.place()) "/snapshots/new" } { "Take a snapshot" }
+                    }
+                }
+                (on_trial(&scene))
                 @if scene.snapshots.iter().any(|one| one.kind == SnapshotType::Regular) {
                     (tree.render())
                 } @else {
@@ -78,6 +84,28 @@ fn head(scene: &Scene, step: Option<&StepView>) -> Markup {
                 (button(vm.status == VmStatus::Up, "reboot", "Reboot", "quiet"))
                 (button(!is(&[VmStatus::Down, VmStatus::PoweringUp]), "stop", "Stop at once", "quiet"))
                 (button(is_down, "delete", "Delete", "quiet"))
+            }
+        }
+        nav.more aria-label="More of this VM" {
+            a href={ (here) "/points" } { "Points in time" }
+            a href={ (here) "/backups" } { "Backups" }
+            a href={ "/console/dialects/vm/" (vm.id) } { "In each API" }
+        }
+    }
+}
+
+/// What to do about a preview.
+fn on_trial(scene: &Scene) -> Markup {
+    html! {
+        @if let Some(one) = scene.previewed() {
+            div.on-trial {
+                p { "On trial at “" (one.description) "”. Start it and look; what it had before is kept until you decide." }
+                @if scene.may_operate && scene.vm.holder.is_none() {
+                    p.actions {
+                        a.button href={ (scene.place()) "/commit" } { "Commit" }
+                        a.button.quiet href={ (scene.place()) "/undo" } { "Undo" }
+                    }
+                }
             }
         }
     }

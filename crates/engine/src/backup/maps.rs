@@ -2,7 +2,7 @@
 
 use super::{Backup, Moment, UNDECIDED, event, given_up, id_of, row_of};
 use crate::{
-    checkpoint::track,
+    checkpoint::{seal, track},
     engine::Inner,
     event::What,
     fault::Fault,
@@ -30,10 +30,18 @@ impl Backup {
         self.expect_consistent(&moment)?;
         let read = move |conn: &Conn| -> Result<_, Fault> { Ok(backup::disks(conn, id)?) };
         let mut disks = cx.engine.store.read(read).await?;
+        let mut seals = Vec::with_capacity(disks.len());
         {
             let _turn = cx.engine.maps.lock().await;
             for disk in &mut disks {
-                changes(&cx.engine, &row, disk).await?;
+                // First: what somebody writes after this look is found by the next one.
+                let found = seal::look(&cx.engine, disk.image).await?;
+                let lost = row.from.and_then(|from| found.why(from, disk.disk));
+                match lost {
+                    Some(why) => (disk.mode, disk.why_full) = (BackupMode::Full, Some(why.to_owned())),
+                    None => changes(&cx.engine, &row, disk).await?,
+                }
+                seals.push(found);
             }
         }
         let (kind, job, actor) = (self.params.kind, cx.job.id, cx.actor());
@@ -46,6 +54,7 @@ impl Backup {
                 let text = format!("disk {} is backed up in full: {why}.", disk.disk);
                 event(What::BackupFull, &row, &text).by(&actor).write(tx)?;
             }
+            seals.iter().try_for_each(|found| seal::record(tx, found))?;
             make_ready(tx, &row, &disks, moment.at)?;
             release(tx, job, kind)
         }))

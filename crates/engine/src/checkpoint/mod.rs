@@ -18,9 +18,12 @@
 //! A map is durable before the first byte moves, and adding to a map twice changes nothing. A map that cannot be written
 //! or read takes its disk out of its checkpoint, with an event: the next backup holds all of that disk. Users' removals
 //! and merges never wait for maps.
+//!
+//! All of this is of writing that we know of. What somebody else wrote into a frozen image is found by its [`seal`].
 
 pub(crate) mod delete;
 #[cfg(test)]
 mod model;
+pub(crate) mod seal;
 pub(crate) mod track;
 pub(crate) mod view;

@@ -23,7 +23,7 @@ use stillpoint_store::{
     job,
     repair::{self, HolderRow, StrangeLayerRow, UserRow},
 };
-use stillpoint_types::{CheckpointId, DiskId, ImageFormat, ImageId, VmId};
+use stillpoint_types::{CheckpointId, DiskId, ImageFormat, ImageId, Micros, VmId};
 
 /// Files that are looked at at the same time.
 const AT_ONCE: usize = 16;
@@ -120,6 +120,8 @@ pub(super) enum Machine {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: PathBuf,
+    /// Last written to; 0 if that is not known.
+    pub(super) written_at: Micros,
     /// What its header says, or why it cannot be read.
     pub(super) facts: Result<ImageFacts, String>,
     /// Of a file that no row names: whether it may be adopted, and what it stands on then.
@@ -228,6 +230,7 @@ async fn files(engine: &Inner, directory: &Path, records: &Records) -> Result<BT
             let facts = engine.images.inspect(&path, Some(hint)).await;
             let file = File {
                 path,
+                written_at: found.written_at,
                 facts: facts.map_err(|error| error.chain()),
                 gate: None,
             };
@@ -254,6 +257,7 @@ async fn elsewhere(engine: &Inner, path: &Path) -> (String, File) {
     let facts = engine.images.inspect(path, Some(ImageFormat::Cow)).await;
     let file = File {
         path: path.to_owned(),
+        written_at: 0,
         facts: facts.map_err(|error| error.chain()),
         gate: None,
     };
@@ -322,7 +326,7 @@ async fn judge_merges(engine: &Inner, now: &Records, seen: &mut Seen) {
                     seen.contained.insert((base.id, top.id), all);
                 }
                 Err(error) => {
-                    tracing::info!(image = %top.id, error = error.chain(), "whether it was merged is not known")
+                    tracing::info!(image = %top.id, error = error.chain(), "whether it was merged is not known");
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::{
     facts::{File, Gate, Machine, Records, Seen, file_name},
     find::{Act, Finding, Object},
 };
-use crate::{files::names_base, reconcile::recover::MISMATCH, view::FindingKind};
+use crate::{files::names_base, lock::moment, ports::ImageFacts, reconcile::recover::MISMATCH, view::FindingKind};
 use std::path::Path;
 use stillpoint_store::{
     disk::DiskRow,
@@ -116,16 +116,56 @@ fn aside(name: &str) -> String {
 
 fn of_file(records: &Records, seen: &Seen, name: &str, file: &File) -> Finding {
     let found = orphan(name);
+    let set_aside = |found: Finding| {
+        let act = Act::SetAside { file: name.to_owned() };
+        found.plan(aside(name)).by(act)
+    };
     let facts = match &file.facts {
         Ok(facts) => facts,
-        Err(why) => {
-            let act = Act::SetAside { file: name.to_owned() };
-            return found
-                .seen(format!("it is no image that can be used: {why}"))
-                .plan(aside(name))
-                .by(act);
-        }
+        Err(why) => return set_aside(found.seen(format!("it is no image that can be used: {why}"))),
     };
+    let found = described(found, facts).seen(format!("last written {}", moment(file.written_at)));
+    let base = facts.backing_name.as_deref().and_then(|named| base_of(records, named));
+    let writer = base.and_then(|base| records.writer(base.id));
+    match (file.gate.as_ref().unwrap_or(&Gate::Busy), writer) {
+        (Gate::Busy, _) => {
+            return found
+                .seen("a process has it open")
+                .plan("Nothing by itself: end that process, then look again.");
+        }
+        (Gate::Open(parent), None) => {
+            return found
+                .plan("Make it a disk of its own, where it is: attach it to a VM, or delete it.")
+                .by(Act::Adopt {
+                    file: name.to_owned(),
+                    format: facts.format,
+                    parent: *parent,
+                });
+        }
+        (Gate::Shut(_) | Gate::Open(_), _) if !facts.has_data => return set_aside(found),
+        (Gate::Shut(_) | Gate::Open(_), _) => {}
+    }
+    let Some(base) = base.filter(|base| base.state == ImageState::Live && facts.format == ImageFormat::Cow) else {
+        let found = match &file.gate {
+            Some(Gate::Shut(why)) => found.seen(format!("it cannot become a disk: {why}")),
+            _ => found,
+        };
+        if facts
+            .backing_name
+            .as_deref()
+            .is_some_and(|named| is_unknown(records, seen, named))
+        {
+            return found.plan("Nothing by itself: first repair what it stands on, then look again.");
+        }
+        return set_aside(found);
+    };
+    match writer {
+        Some(disk) => over_disk(records, seen, found, (name, base, facts.size_bytes), disk),
+        None => copied(found, name, base, facts.size_bytes),
+    }
+}
+
+fn described(found: Finding, facts: &ImageFacts) -> Finding {
     let format = match facts.format {
         ImageFormat::Cow => "qcow2",
         ImageFormat::Raw => "raw",
@@ -139,66 +179,37 @@ fn of_file(records: &Records, seen: &Seen, name: &str, file: &File) -> Finding {
     } else {
         "holds nothing of its own"
     };
-    let found = found.seen(format!(
+    found.seen(format!(
         "a {format} image of {} bytes{over}, which {holds}",
         facts.size_bytes
+    ))
+}
+
+/// A file over the image that a disk writes to.
+fn over_disk(
+    records: &Records,
+    seen: &Seen,
+    found: Finding,
+    (name, base, size_bytes): (&str, &ImageRow, u64),
+    disk: &DiskRow,
+) -> Finding {
+    let found = found.seen(format!(
+        "it stands on the image that disk {} writes to; that it is the newer of the two nobody has seen",
+        disk.alias
     ));
-    let base = facts.backing_name.as_deref().and_then(|named| base_of(records, named));
-    let gate = file.gate.as_ref().unwrap_or(&Gate::Busy);
-    if *gate == Gate::Busy {
-        return found
-            .seen("a process has it open")
-            .plan("Nothing by itself: end that process, then look again.");
+    if records.held.contains(&disk.id) {
+        return found.plan("Nothing by itself: a job holds the disk. Look again when it has ended.");
     }
-    let writer = base.and_then(|base| records.writer(base.id));
-    if let (Gate::Open(parent), None) = (gate, writer) {
-        return found
-            .plan("Make it a disk of its own, where it is: attach it to a VM, or delete it.")
-            .by(Act::Adopt {
-                file: name.to_owned(),
-                format: facts.format,
-                parent: *parent,
-            });
+    let runs = records
+        .users_of(disk.id)
+        .find(|user| seen.machines.contains_key(&user.vm));
+    match runs {
+        Some(user) => found.plan(format!(
+            "Nothing by itself: VM {} writes to what it stands on. Shut the VM down, then look again.",
+            user.name
+        )),
+        None => copied(found, name, base, size_bytes),
     }
-    if !facts.has_data {
-        let act = Act::SetAside { file: name.to_owned() };
-        return found.plan(aside(name)).by(act);
-    }
-    let Some(base) = base.filter(|base| base.state == ImageState::Live && facts.format == ImageFormat::Cow) else {
-        let found = match gate {
-            Gate::Shut(why) => found.seen(format!("it cannot become a disk: {why}")),
-            _ => found,
-        };
-        if facts
-            .backing_name
-            .as_deref()
-            .is_some_and(|named| is_unknown(records, seen, named))
-        {
-            return found.plan("Nothing by itself: first repair what it stands on, then look again.");
-        }
-        let act = Act::SetAside { file: name.to_owned() };
-        return found.plan(aside(name)).by(act);
-    };
-    if let Some(disk) = writer {
-        let found = found.seen(format!(
-            "it stands on the image that disk {} writes to; whether it is newer than that disk nobody has seen",
-            disk.alias
-        ));
-        if records.held.contains(&disk.id) {
-            return found.plan("Nothing by itself: a job holds the disk. Look again when it has ended.");
-        }
-        let runs = records
-            .users_of(disk.id)
-            .find(|user| seen.machines.contains_key(&user.vm));
-        if let Some(user) = runs {
-            return found.plan(format!(
-                "Nothing by itself: VM {} writes to what it stands on. Shut the VM down, then look again.",
-                user.name
-            ));
-        }
-        return copied(found, name, base, facts.size_bytes);
-    }
-    copied(found, name, base, facts.size_bytes)
 }
 
 fn copied(found: Finding, name: &str, base: &ImageRow, size_bytes: u64) -> Finding {

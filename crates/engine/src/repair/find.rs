@@ -285,7 +285,7 @@ impl Case<'_> {
             without.remove(at);
             if observed == without {
                 let found = self.finding(FindingKind::HalfMerge).seen(seen);
-                return Some(self.merged(found, at, true));
+                return Some(self.merged(found, at));
             }
         }
         let plan = "Nothing by itself: the layers do not tell what happened. Copy the disk out of the guest, or put the \
@@ -301,14 +301,14 @@ impl Case<'_> {
             let found = self
                 .finding(FindingKind::HalfMerge)
                 .seen(format!("{mark} is there instead of {}", file_name(top.id, top.format)));
-            return Some(self.merged(found, last, true));
+            return Some(self.merged(found, last));
         }
         for at in 1..last {
             let (base, above) = (self.chain[at - 1], self.chain[at + 1]);
             if self.seen.stands_on(above, base) {
                 let text = format!("{} names {} as its base", file_name(above.id, above.format), base.id);
                 let found = self.finding(FindingKind::HalfMerge).seen(text);
-                return Some(self.merged(found, at, false));
+                return Some(self.merged(found, at));
             }
         }
         if let Some(broken) = self.broken() {
@@ -386,96 +386,97 @@ impl Case<'_> {
             })
     }
 
-    /// The layer `at` was merged into the one below it, and no row knows. `is_certain`: QEMU or a mark says so; else the
-    /// images' content must.
-    fn merged(&self, found: Finding, at: usize, is_certain: bool) -> Finding {
+    /// Why a merge of the layer `at` into the one below it is not recorded, although it seems to have happened.
+    fn not_merged(&self, at: usize) -> Option<String> {
         let (base, top) = (self.chain[at - 1], self.chain[at]);
         let is_active = at + 1 == self.chain.len();
-        let (files, top_file) = (&self.seen.files, file_name(top.id, top.format));
-        let mark = format!("{top_file}.merged");
-        let nothing = |found: Finding, why: &str| found.plan(format!("Nothing by itself: {why}"));
+        let top_file = file_name(top.id, top.format);
         match self.seen.image(base).map(|file| &file.facts) {
             Some(Ok(facts)) if facts.size_bytes == top.size_bytes => {}
             Some(Ok(facts)) => {
-                let why = format!(
+                return Some(format!(
                     "image {} has {} bytes, what was merged into it {}. Grow it first: qemu-img resize.",
                     base.id, facts.size_bytes, top.size_bytes
-                );
-                return nothing(found, &why);
+                ));
             }
-            _ => return nothing(found, &format!("the file of image {} cannot be read.", base.id)),
+            _ => return Some(format!("the file of image {} cannot be read.", base.id)),
         }
-        if files.contains_key(&top_file) && files.contains_key(&mark) {
-            return nothing(
-                found,
-                &format!("both {top_file} and {mark} are there: find out which is the newer."),
-            );
-        }
-        if !is_active && !(is_certain || self.seen.stands_on(self.chain[at + 1], base)) {
-            return nothing(found, "the header of the layer above does not name the base.");
+        let mark = format!("{top_file}.merged");
+        if self.seen.files.contains_key(&top_file) && self.seen.files.contains_key(&mark) {
+            return Some(format!(
+                "both {top_file} and {mark} are there: find out which is the newer."
+            ));
         }
         if !is_active {
             match self.seen.contained.get(&(base.id, top.id)) {
                 Some(true) => {}
                 Some(false) => {
-                    let why = format!(
+                    return Some(format!(
                         "image {} does not hold what image {} has, so it was not merged: the layer above was only put \
                          onto it. Put it back with qemu-img rebase -u, with the VM down.",
                         base.id, top.id
-                    );
-                    return nothing(found, &why);
+                    ));
                 }
-                None => return nothing(found, "the images cannot be compared."),
+                None => {
+                    return Some(
+                        "the images cannot be compared, or the header of the layer above is another's.".into(),
+                    );
+                }
             }
         }
-        let same: Vec<_> = self
-            .records
-            .children(base.id)
-            .into_iter()
-            .filter(|id| *id != top.id)
-            .collect();
-        let more = self.records.children(top.id).len() > usize::from(!is_active);
-        if !same.is_empty() || more {
-            return nothing(
-                found,
-                "other images stand on them: what those show is not known any more.",
-            );
+        let is_other = |id: &ImageId| *id != top.id;
+        let is_alone = !self.records.children(base.id).iter().any(is_other);
+        if !is_alone || self.records.children(top.id).len() > usize::from(!is_active) {
+            return Some("other images stand on them: what those show is not known any more.".into());
         }
-        let held: Vec<_> = self
-            .records
-            .holders
-            .iter()
-            .filter(|holder| holder.image == base.id)
-            .collect();
-        if held.iter().any(|holder| holder.snapshot.is_none()) {
-            return nothing(found, "a snapshot of a volume holds the base: delete it first.");
+        let mut holders = self.records.holders.iter().filter(|holder| holder.image == base.id);
+        let is_held = holders.any(|holder| holder.snapshot.is_none());
+        is_held.then(|| "a snapshot of a volume holds the base: delete it first.".into())
+    }
+
+    /// The layer `at` was merged into the one below it, and no row knows.
+    fn merged(&self, found: Finding, at: usize) -> Finding {
+        if let Some(why) = self.not_merged(at) {
+            return found.plan(format!("Nothing by itself: {why}"));
         }
-        let leaves: Vec<_> = held
-            .iter()
-            .filter_map(|holder| Some((holder.snapshot?, holder.disk)))
-            .collect();
+        let (base, top) = (self.chain[at - 1], self.chain[at]);
+        let held = self.records.holders.iter().filter(|holder| holder.image == base.id);
+        let held: Vec<_> = held.filter_map(|holder| Some((holder.snapshot?, holder))).collect();
         let mut found = found.plan(format!(
             "Record that image {} has gone into image {}: what named the one names the other.",
             top.id, base.id
         ));
-        if !leaves.is_empty() {
-            let names: Vec<_> = held.iter().map(|holder| format!("'{}'", holder.name)).collect();
-            found = found.plan(format!("Take the disk out of snapshot {}.", names.join(", ")));
+        if !held.is_empty() {
+            let names: Vec<_> = held.iter().map(|(_, holder)| format!("'{}'", holder.name)).collect();
+            let names = names.join(", ");
+            found = found.plan(format!("Take the disk out of snapshot {names}."));
             found = found.lose(format!(
-                "the disk as snapshot {} held it: the merge has overwritten it already",
-                names.join(", ")
+                "the disk as snapshot {names} held it: the merge has overwritten it already"
+            ));
+        }
+        let is_active = at + 1 == self.chain.len();
+        let claims = self
+            .records
+            .claims
+            .iter()
+            .filter(|claim| claim.image == base.id)
+            .count();
+        if is_active && claims > 0 {
+            found = found.lose(format!(
+                "incremental backups of the disk from {claims} checkpoints: what changed since went into the base unseen"
             ));
         }
         // A mark of ours is stale by its name, and goes as after any merge.
-        let stale = files.contains_key(&top_file).then(|| top_file.clone());
-        if stale.is_some() {
-            found = found.plan(format!("Keep {top_file} aside: nothing is unlinked."));
+        let top_file = file_name(top.id, top.format);
+        let stale = self.seen.files.contains_key(&top_file).then_some(top_file);
+        if let Some(stale) = &stale {
+            found = found.plan(format!("Keep {stale} aside: nothing is unlinked."));
         }
         found.by(Act::Record {
             disk: self.disk.id,
             base: base.id,
             top: top.id,
-            leaves,
+            leaves: held.iter().map(|(id, holder)| (*id, holder.disk)).collect(),
             stale,
         })
     }

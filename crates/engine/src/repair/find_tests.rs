@@ -90,13 +90,14 @@ impl Scene {
             .any(|row| file_name(row.id, row.format) == name);
         let file = File {
             path: self.seen.directory.join(name),
+            written_at: 0,
             facts: Ok(facts(backing)),
             gate: (!is_known).then_some(Gate::Open(over)),
         };
         self.seen.files.insert(name.to_owned(), file);
     }
 
-    fn runs(&mut self, chain: &[ImageId], strange: Option<&str>) {
+    fn runs(&mut self, chain: Vec<ImageId>, strange: Option<&str>) {
         let strange = strange.map(|name| StrangeLayer {
             disk: self.disk,
             node: "#block1".to_owned(),
@@ -104,7 +105,7 @@ impl Scene {
             depth: chain.len(),
         });
         let graph = BlockGraph {
-            chains: vec![(self.disk, chain.to_vec())],
+            chains: vec![(self.disk, chain)],
             strange: strange.into_iter().collect(),
             ..BlockGraph::default()
         };
@@ -130,7 +131,7 @@ impl Scene {
 fn what_is_as_recorded_is_no_finding_live_and_at_rest() {
     let mut scene = Scene::new();
     scene.nothing();
-    scene.runs(&scene.layers.clone(), None);
+    scene.runs(scene.layers.to_vec(), None);
     scene.nothing();
 }
 
@@ -149,7 +150,7 @@ fn a_layer_of_somebody_else_on_top_is_merged_where_qemu_proves_that_it_is_the_to
     };
     assert_eq!(found.act, copy);
     // QEMU runs on it.
-    scene.runs(&scene.layers.clone(), Some("foreign.qcow2"));
+    scene.runs(scene.layers.to_vec(), Some("foreign.qcow2"));
     let live = scene.only();
     let merge = Act::MergeOverlay {
         disk: scene.disk,
@@ -246,7 +247,7 @@ fn a_merge_that_rows_do_not_know_is_recorded_only_where_something_proves_it() {
         stale: Some(file_name(middle, ImageFormat::Cow)),
     };
     assert_eq!(scene.only().act, wanted);
-    scene.runs(&[base, top], None);
+    scene.runs(vec![base, top], None);
     assert_eq!(scene.only().act, wanted);
 }
 
@@ -255,9 +256,9 @@ fn a_mark_goes_only_when_its_cause_has_gone() {
     let mut scene = Scene::new();
     scene.illegal();
     assert_eq!(scene.only().act, Act::Clear { disk: scene.disk });
-    scene.runs(&scene.layers.clone(), None);
+    scene.runs(scene.layers.to_vec(), None);
     assert_eq!(scene.only().act, Act::Clear { disk: scene.disk });
-    scene.runs(&scene.layers.clone()[..1], None);
+    scene.runs(scene.layers[..1].to_vec(), None);
     let found = scene.only();
     assert_eq!((found.kind, found.safe), (FindingKind::BrokenChain, false));
     // A mark for something else, such as an upload that failed, is not ours.

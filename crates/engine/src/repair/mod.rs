@@ -74,7 +74,7 @@ pub(crate) async fn submit(engine: &Arc<Inner>, who: &Caller, origin: &Origin, i
         .store
         .write(move |tx| {
             let finding = pick(&Records::read(tx)?, &seen, &wanted)?;
-            saga::enqueue_repair(&inner, tx, &actor, project, finding)
+            saga::enqueue_repair(&inner, tx, &actor, project, &finding)
         })
         .await?;
     crate::journal::executor::drive(engine, job, false);

@@ -95,6 +95,8 @@ enum Work {
 struct Params {
     /// The finding's id.
     finding: String,
+    /// A word that no other repair has: the same damage may be done twice.
+    mark: String,
     /// What it is about, for people.
     object: String,
     /// The disk, new or damaged.
@@ -112,7 +114,7 @@ pub(crate) fn enqueue_repair(
     tx: &Tx,
     actor: &Actor,
     project: ProjectId,
-    finding: Finding,
+    finding: &Finding,
 ) -> Result<JobId, Fault> {
     if repair::is_under_way(tx, KIND, &finding.id)? {
         let text = format!("{} is being repaired already.", finding.object.text());
@@ -121,6 +123,7 @@ pub(crate) fn enqueue_repair(
     let mut draft = Draft {
         params: Params {
             finding: finding.id.clone(),
+            mark: fresh_mark(),
             object: finding.object.text(),
             disk: None,
             alias: String::new(),
@@ -131,7 +134,7 @@ pub(crate) fn enqueue_repair(
         project,
         locks: Vec::new(),
     };
-    draft.fill(engine, tx, &finding)?;
+    draft.fill(engine, tx, finding)?;
     let steps = draft.params.steps();
     let job = NewJob {
         kind: KIND,
@@ -176,14 +179,14 @@ impl Draft {
                 let to = engine.image_file(named.unwrap_or_else(ImageId::fresh), format);
                 let path = engine.domain_path().join(&file);
                 let from = ImageRef { path, ..to.clone() };
-                self.of_new_disk(finding);
+                self.of_new_disk();
                 self.params.work = Work::Adopt { from, to, parent };
             }
             Act::Copy {
                 file,
                 below,
                 size_bytes,
-            } => self.copy(engine, tx, finding, (file, below, size_bytes))?,
+            } => self.copy(engine, tx, (file, below, size_bytes))?,
             Act::SetAside { file } => self.set_aside(engine, &file),
             Act::Record {
                 disk,
@@ -247,10 +250,10 @@ impl Draft {
         Ok(())
     }
 
-    fn of_new_disk(&mut self, finding: &Finding) {
+    fn of_new_disk(&mut self) {
         let id = DiskId::fresh();
         self.params.disk = Some(id);
-        self.params.alias = format!("recovered-{}", finding.id);
+        self.params.alias = format!("recovered-{}", self.params.mark);
         self.locks.push(Wanted::exclusive(Entity::Disk(id), &self.params.alias));
     }
 
@@ -258,7 +261,7 @@ impl Draft {
         let images = engine.domain_path();
         self.params.aside = Some(Move {
             from: images.join(name),
-            to: images.join(ORPHANS).join(format!("{}-{name}", self.params.finding)),
+            to: images.join(ORPHANS).join(format!("{}-{name}", self.params.mark)),
         });
     }
 
@@ -266,7 +269,6 @@ impl Draft {
         &mut self,
         engine: &Inner,
         tx: &Tx,
-        finding: &Finding,
         (file, below, size_bytes): (String, ImageId, u64),
     ) -> Result<(), Fault> {
         let chain = image::chain(tx, below)?;
@@ -283,7 +285,7 @@ impl Draft {
         }
         delete::expect_unmerged(tx, below)?;
         self.params.vm = None;
-        self.of_new_disk(finding);
+        self.of_new_disk();
         let row = self.disk_row(engine, ImageId::fresh(), size_bytes, &file)?;
         let image = ImageRow {
             id: row.image,
@@ -358,6 +360,12 @@ impl Params {
             created_at: now_micros(),
         })
     }
+}
+
+/// Twelve random digits.
+fn fresh_mark() -> String {
+    let id = ImageId::fresh().to_string();
+    id.rsplit('-').next().unwrap_or_default().to_owned()
 }
 
 fn file_name(image: &ImageRef) -> Result<&str, Fault> {

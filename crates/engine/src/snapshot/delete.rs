@@ -18,6 +18,7 @@
 
 use crate::{
     access, at_rest,
+    checkpoint::seal,
     command::{Accepted, DeleteSnapshot, Origin},
     engine::Inner,
     event::{Event, What},
@@ -476,13 +477,16 @@ impl Saga for Delete {
         crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
         crash_point(&["merge", "folded"]);
         let machine = self.params.vm.map(|id| (id, self.params.vm_name.clone()));
+        seal::open(&cx.engine, &merge).await?;
         ensure_merged(cx, machine.as_ref(), &merge).await?;
+        let seals = seal::close(&cx.engine, &merge).await;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {
             if let Some((snapshot, disk)) = snapshot.zip(pair.leaves) {
                 snapshot::remove_disk(tx, snapshot, disk)?;
             }
             image::merged(tx, pair.base, pair.top)?;
+            seal::record(tx, &seals)?;
             vm.map_or(Ok(()), |vm| Ok(stillpoint_store::vm::touch(tx, vm)?))
         }))
     }

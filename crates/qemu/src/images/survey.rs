@@ -33,7 +33,7 @@ pub(super) fn list(directory: &Path) -> Driven<Vec<FoundFile>> {
         found.push(FoundFile {
             name: entry.file_name().to_string_lossy().into_owned(),
             is_regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
-            written_at: i64::from(stat.st_mtime).saturating_mul(1_000_000),
+            written_at: stat.st_mtime.saturating_mul(1_000_000),
         });
     }
     Ok(found)

@@ -2,9 +2,13 @@
 
 use super::{
     Trouble, code,
+    find::{NAMES_MAX, nothing},
     server::{Secret, Server, ServerOptions},
 };
 use stillpoint_sdk::{Connection, Error, GetOptions, ListOptions, types::Vm};
+
+/// How the VMs are looked up that there are.
+const VMS: &str = "stillpoint vm list, with the right --user";
 
 /// A connection as options, variables and profiles say.
 pub(crate) fn connect(options: &ServerOptions) -> Result<Connection, Trouble> {
@@ -44,7 +48,12 @@ pub(crate) async fn find_vm(connection: &Connection, wanted: &str) -> Result<Vm,
             .await?;
         let mut ids = found.into_iter().filter(|vm| vm.head.name.as_deref() == Some(wanted));
         let first = ids.next().and_then(|vm| vm.head.id);
-        id = first.ok_or_else(|| no_vm(wanted))?;
+        let Some(first) = first else {
+            let all = vms.list(ListOptions::new().max(NAMES_MAX)).await.unwrap_or_default();
+            let names = all.iter().filter_map(|vm| vm.head.name.as_deref());
+            return Err(nothing("VM", wanted, names, VMS));
+        };
+        id = first;
         if ids.next().is_some() {
             let text = format!("there are several VMs named {wanted:?}");
             return Err(Trouble::new(text)
@@ -54,16 +63,9 @@ pub(crate) async fn find_vm(connection: &Connection, wanted: &str) -> Result<Vm,
     }
     match vms.vm_service(&id).get(GetOptions::new().all_content(true)).await {
         Ok(vm) => Ok(vm),
-        Err(Error::NotFound(_)) => Err(no_vm(wanted)),
+        Err(Error::NotFound(_)) => Err(nothing("VM", wanted, [], VMS)),
         Err(error) => Err(error.into()),
     }
-}
-
-fn no_vm(wanted: &str) -> Trouble {
-    let text = format!("there is no VM {wanted:?}, or this user may not see it");
-    Trouble::new(text)
-        .hint("check the name and --user: stillpoint vm list")
-        .code(code::NOT_FOUND)
 }
 
 /// The id of an object that came from the server.

@@ -10,7 +10,7 @@ use stillpoint_sdk::{
 /// Most candidates that are told.
 const CANDIDATES_MAX: usize = 10;
 /// Most names that are read to suggest one.
-const NAMES_MAX: u32 = 1000;
+pub(crate) const NAMES_MAX: u32 = 1000;
 
 pub(crate) fn is_id(text: &str) -> bool {
     uuid::Uuid::parse_str(text).is_ok()

@@ -94,6 +94,12 @@ fn choice<T: clap::ValueEnum>(name: &str, given: Option<T>, file: Option<&str>, 
     }
 }
 
+/// What the file's reader says about a text that has a key that it does not know.
+#[cfg(test)]
+pub(crate) fn unknown_key(text: &str) -> String {
+    toml::from_str::<File>(text).map_or_else(|error| error.message().to_owned(), |file| format!("{file:?}"))
+}
+
 impl Config {
     /// Puts command line, file and defaults together, and refuses what would be unsafe.
     pub(crate) fn merge(options: ServeOptions) -> Result<Self, Failure> {

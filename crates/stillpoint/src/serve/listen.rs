@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, BufReader},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -23,6 +23,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 /// Longest time for the head of a request, and so between two requests of a connection: clients of the data plane keep
 /// theirs while they write to slow storage (a minute in ovirt-imageio).
 const HEAD_LIMIT: Duration = Duration::from_secs(75);
+/// What is read of a TLS connection at once: four records of an upload.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Longest head of a request.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
@@ -93,12 +95,17 @@ async fn one(
     }
     match acceptor {
         None => http(stream, peer, router, stopping).await,
-        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(ahead(stream))).await {
             Ok(Ok(stream)) => http(stream, peer, router, stopping).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
             Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
         },
     }
+}
+
+/// rustls asks for 4 KiB at a time, which is a system call each; uploads want less of them.
+fn ahead(stream: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(READ_AHEAD_BYTES, stream)
 }
 
 async fn http<S>(stream: S, peer: SocketAddr, router: Router, stopping: CancellationToken)

@@ -6,6 +6,8 @@ mod health;
 mod listen;
 mod log;
 mod metrics;
+#[cfg(test)]
+mod reference;
 mod tls;
 
 use crate::{
@@ -77,10 +79,13 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             ApiChoice::V4 => Dialect::V4,
         },
     };
+    let counted = Arc::new(metrics::Numbers::new());
     let numbers = metrics::Sources {
         store: store.clone(),
         auth: auth.clone(),
         engine: engine.clone(),
+        data_plane: data_plane.clone(),
+        numbers: Arc::clone(&counted),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);
@@ -102,7 +107,8 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             auth.clone(),
             console,
         )))
-        .merge(apis);
+        .merge(apis)
+        .layer(axum::middleware::from_fn_with_state(counted, metrics::count));
     stop_on_signal(stopping.clone())?;
 
     // The one line on standard output, which whoever started the daemon waits for.

@@ -8,6 +8,7 @@ mod crash;
 mod random;
 mod rig;
 mod rules;
+mod trust;
 
 use rig::*;
 use stillpoint_types::*;

@@ -550,6 +550,20 @@ impl Rig {
         Given { view, dirty_bytes }
     }
 
+    pub(crate) async fn cancel(&self, transfer: TransferId) {
+        let command = ControlTransfer {
+            transfer,
+            action: TransferAction::Cancel,
+        };
+        let origin = Origin::default();
+        self.engine.control_transfer(&self.who, &origin, command).await.unwrap();
+        eventually("the transfer's end", || async {
+            let view = self.engine.transfer(&self.who, transfer).await.unwrap();
+            view.phase.is_end().then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn finalize(&self, backup: BackupId) {
         let command = FinalizeBackup { vm: self.vm, backup };
         self.engine

@@ -446,7 +446,7 @@ async fn checkpoints_are_a_line_whatever_backup_they_came_from_and_any_of_them_c
 /// What cannot be transferred of a backup that is ready; and that it cannot end while something of it is.
 async fn refuses_wrong_transfers(rig: &Rig, id: BackupId) {
     use TransferDirection::{Download, Upload};
-    let (origin, disk) = (Origin::default(), rig.disks[0]);
+    let disk = rig.disks[0];
     refused(
         rig.try_transfer(id, disk, Upload).await,
         FaultCode::Unsupported,
@@ -467,14 +467,5 @@ async fn refuses_wrong_transfers(rig: &Rig, id: BackupId) {
     let (transfer, _) = rig.open_transfer(id, disk).await;
     let word = transfer.to_string();
     refused(rig.try_finalize(id).await, FaultCode::BackupPhase, &word);
-    let command = ControlTransfer {
-        transfer,
-        action: TransferAction::Cancel,
-    };
-    rig.engine.control_transfer(&rig.who, &origin, command).await.unwrap();
-    eventually("the transfer's end", || async {
-        let view = rig.engine.transfer(&rig.who, transfer).await.unwrap();
-        view.phase.is_end().then_some(())
-    })
-    .await;
+    rig.cancel(transfer).await;
 }

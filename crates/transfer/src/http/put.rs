@@ -8,10 +8,17 @@ use crate::{
     registry::{Need, Operation, Registry, Stopped},
 };
 use axum::body::Body;
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Response, StatusCode, header};
 use http_body_util::BodyExt as _;
+use std::collections::VecDeque;
+
+/// Pieces of one request to the source at most: each is a place of a system call.
+const PIECES_MAX: usize = 64;
+/// When a client has sent so much that is to be flushed, the storage begins with it, beside what is still coming: else it would
+/// do nothing until the end, and then be waited for.
+const FLUSH_EARLY_BYTES: u64 = 16 << 20;
 
 pub(super) async fn put(
     registry: &Registry,
@@ -55,32 +62,79 @@ pub(super) async fn put(
     answer.map(|()| Response::new(Body::empty()))
 }
 
+/// What was received and is not in a request yet, as it came: the bytes are not moved together.
+#[derive(Debug, Default)]
+struct Received {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Received {
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if !piece.is_empty() {
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Takes the first `length` bytes, or all that are there.
+    fn take(&mut self, length: usize) -> Vec<Bytes> {
+        let (mut taken, mut missing) = (Vec::new(), length.min(self.bytes));
+        self.bytes -= missing;
+        while missing > 0
+            && let Some(mut piece) = self.pieces.pop_front()
+        {
+            if piece.len() > missing {
+                self.pieces.push_front(piece.split_off(missing));
+            }
+            missing -= piece.len();
+            taken.push(piece);
+        }
+        // Of a client that sends crumbs.
+        if taken.len() > PIECES_MAX {
+            taken = vec![taken.concat().into()];
+        }
+        taken
+    }
+}
+
 async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: bool) -> Result<(), Stopped> {
     let (source, mut flying) = (op.source(), FuturesUnordered::new());
     let chunk = source.chunk_bytes() as usize;
-    let (mut buffer, mut received, mut at) = (BytesMut::new(), 0_u64, offset);
+    let (mut buffer, mut received, mut at) = (Received::default(), 0_u64, offset);
+    let (mut early, mut unflushed) = (FuturesUnordered::new(), 0_u64);
     let mut stopped = None;
     while stopped.is_none() && (received < size || !flying.is_empty()) {
         tokio::select! {
             Some(written) = flying.next(), if !flying.is_empty() => match written {
-                Ok((start, length)) => op.transferred(start, length),
+                Ok((start, length)) => {
+                    op.has_written(start, length);
+                    unflushed += length;
+                    if flush && unflushed >= FLUSH_EARLY_BYTES && early.is_empty() {
+                        unflushed = 0;
+                        early.push(source.flush());
+                    }
+                }
                 Err(error) => stopped = Some(Stopped::Source(error)),
             },
+            Some(flushed) = early.next(), if !early.is_empty() => {
+                stopped = flushed.err().map(Stopped::Source);
+            }
             frame = op.client(body.frame()), if received < size && flying.len() < source.depth() => {
                 match frame {
                     Ok(Some(Ok(frame))) => {
                         let data = frame.into_data().unwrap_or_default();
                         received += data.len() as u64;
-                        buffer.extend_from_slice(&data);
+                        buffer.push(data);
                     }
                     Ok(_) => stopped = Some(Stopped::Short { requested: size, available: received }),
                     Err(why) => stopped = Some(why),
                 }
-                while buffer.len() >= chunk || received >= size && !buffer.is_empty() {
-                    let piece = buffer.split_to(chunk.min(buffer.len())).freeze();
-                    let (start, length) = (at, piece.len() as u64);
+                while buffer.bytes >= chunk || received >= size && buffer.bytes > 0 {
+                    let pieces = buffer.take(chunk);
+                    let (start, length) = (at, pieces.iter().map(|piece| piece.len() as u64).sum());
                     at += length;
-                    flying.push(async move { source.write(start, piece).await.map(|()| (start, length)) });
+                    flying.push(async move { source.write(start, pieces).await.map(|()| (start, length)) });
                 }
             }
         }
@@ -88,8 +142,11 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
     // After a failure: nothing may be written any more once this has returned.
     while let Some(written) = flying.next().await {
         if let Ok((start, length)) = written {
-            op.transferred(start, length);
+            op.has_written(start, length);
         }
+    }
+    while let Some(flushed) = early.next().await {
+        stopped = stopped.or(flushed.err().map(Stopped::Source));
     }
     if let Some(stopped) = stopped {
         return Err(stopped);
@@ -99,4 +156,26 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
         source.flush().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_received_is_taken_in_order_whatever_the_pieces() {
+        let mut received = Received::default();
+        let all: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+        for piece in all.chunks(7) {
+            received.push(Bytes::copy_from_slice(piece));
+        }
+        let mut taken = Vec::new();
+        for length in [1, 6, 7, 8, 700, 5_000, 10_000] {
+            let pieces = received.take(length);
+            assert!(pieces.len() <= PIECES_MAX);
+            taken.extend(pieces.concat());
+        }
+        assert!(taken == all);
+        assert_eq!((received.bytes, received.pieces.len()), (0, 0));
+    }
 }

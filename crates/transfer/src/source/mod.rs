@@ -139,8 +139,8 @@ impl Source {
         }
     }
 
-    /// Writes at most [`Source::chunk_bytes`].
-    pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Driven<()> {
+    /// Writes at most [`Source::chunk_bytes`], one piece behind the other.
+    pub(crate) async fn write(&self, offset: u64, data: Vec<Bytes>) -> Driven<()> {
         match self {
             Self::Nbd(export) => export.write(offset, data).await,
             Self::Raw(file) => file.write(offset, data).await,

@@ -7,11 +7,11 @@ use super::{Extent, Unflushed, pool::Pool};
 use bytes::Bytes;
 use rustix::{
     fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, open, seek},
-    io::Errno,
+    io::{Errno, pwritev},
 };
 use std::{
     fs::File,
-    io,
+    io::{self, IoSlice},
     os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::{
@@ -113,9 +113,9 @@ impl RawFile {
         .await
     }
 
-    pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Driven<()> {
+    pub(crate) async fn write(&self, offset: u64, data: Vec<Bytes>) -> Driven<()> {
         let file = Arc::clone(&self.file);
-        blocking("write raw image", move || file.write_all_at(&data, offset)).await?;
+        blocking("write raw image", move || write(&file, offset, &data)).await?;
         self.unflushed.wrote();
         Ok(())
     }
@@ -162,6 +162,23 @@ fn length(file: &File) -> io::Result<u64> {
         return Ok(seek(file, SeekFrom::End(0))?);
     }
     u64::try_from(status.st_size).map_err(io::Error::other)
+}
+
+fn write(file: &File, offset: u64, data: &[Bytes]) -> io::Result<()> {
+    let mut parts: Vec<_> = data.iter().map(|piece| IoSlice::new(piece)).collect();
+    let (mut rest, mut at) = (parts.as_mut_slice(), offset);
+    while !rest.is_empty() {
+        match pwritev(file, rest, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                at += count as u64;
+                IoSlice::advance_slices(&mut rest, count);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn zero(file: &File, offset: u64, bytes: u64, keep: bool) -> io::Result<()> {

@@ -12,6 +12,7 @@ use super::{
 use bytes::Bytes;
 use std::{
     collections::HashMap,
+    io::IoSlice,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -85,7 +86,7 @@ impl Shared {
 
 struct Outgoing {
     head: [u8; 28],
-    data: Bytes,
+    data: Vec<Bytes>,
 }
 
 /// A connection. Dropping it says goodbye to the server.
@@ -144,7 +145,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) async fn ask(&self, command: Command, offset: u64, length: u32, data: Bytes) -> Driven<Answer> {
+    pub(super) async fn ask(&self, command: Command, offset: u64, length: u32, data: Vec<Bytes>) -> Driven<Answer> {
         let op = match command {
             Command::Read => "read from NBD server",
             Command::Write => "write to NBD server",
@@ -221,8 +222,16 @@ async fn send(
     mut requests: mpsc::Receiver<Outgoing>,
 ) -> std::io::Result<()> {
     while let Some(outgoing) = requests.recv().await {
-        writer.write_all(&outgoing.head).await?;
-        writer.write_all(&outgoing.data).await?;
+        let mut parts = vec![IoSlice::new(&outgoing.head)];
+        parts.extend(outgoing.data.iter().map(|piece| IoSlice::new(piece)));
+        let mut rest = parts.as_mut_slice();
+        while !rest.is_empty() {
+            let count = writer.write_vectored(rest).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, count);
+        }
         // Several small requests in one packet, but none that waits for another to come.
         if requests.is_empty() {
             writer.flush().await?;

@@ -162,7 +162,7 @@ impl NbdExport {
         let answer = self
             .connection()
             .await?
-            .ask(Command::Read, start, wide, Bytes::new())
+            .ask(Command::Read, start, wide, Vec::new())
             .await?;
         let skip = usize::try_from(offset - start).map_err(too_large)?;
         if answer.data.len() < skip + length as usize {
@@ -185,7 +185,7 @@ impl NbdExport {
     }
 
     /// A request that changes the disk.
-    async fn change(&self, command: Command, offset: u64, length: u32, data: Bytes) -> Driven<()> {
+    async fn change(&self, command: Command, offset: u64, length: u32, data: Vec<Bytes>) -> Driven<()> {
         self.check_blocks(offset, length)?;
         let connection = self.connection().await?;
         match connection.ask(command, offset, length, data).await {
@@ -200,21 +200,21 @@ impl NbdExport {
         Ok(())
     }
 
-    pub(crate) async fn write(&self, offset: u64, data: Bytes) -> Driven<()> {
-        let length = request_length(data.len() as u64)?;
+    pub(crate) async fn write(&self, offset: u64, data: Vec<Bytes>) -> Driven<()> {
+        let length = request_length(data.iter().map(|piece| piece.len() as u64).sum())?;
         self.change(Command::Write, offset, length, data).await
     }
 
     /// Makes a range read as zeroes; the server may free its space.
     pub(crate) async fn zero(&self, offset: u64, length: u32) -> Driven<()> {
         if self.agreed.has(EXPORT_WRITE_ZEROES) {
-            return self.change(Command::WriteZeroes, offset, length, Bytes::new()).await;
+            return self.change(Command::WriteZeroes, offset, length, Vec::new()).await;
         }
         let zeroes = Bytes::from(vec![0; self.chunk_bytes() as usize]);
         let mut done = 0;
         while done < length {
             let step = (length - done).min(self.chunk_bytes());
-            self.write(offset + u64::from(done), zeroes.slice(..step as usize))
+            self.write(offset + u64::from(done), vec![zeroes.slice(..step as usize)])
                 .await?;
             done += step;
         }
@@ -226,7 +226,7 @@ impl NbdExport {
         let connection = self.connection().await;
         let flush = self.unflushed.begin()?;
         let flushed = match connection {
-            Ok(connection) => connection.ask(Command::Flush, 0, 0, Bytes::new()).await.map(drop),
+            Ok(connection) => connection.ask(Command::Flush, 0, 0, Vec::new()).await.map(drop),
             Err(error) => Err(error),
         };
         self.idlest();
@@ -269,7 +269,7 @@ impl NbdExport {
         let step = (end - start).min(STATUS_STEP_BYTES).next_multiple_of(block);
         let step = request_length(step.min(self.agreed.size_bytes - start))?;
         let connection = self.connection().await?;
-        let answer = connection.ask(Command::BlockStatus, start, step, Bytes::new()).await?;
+        let answer = connection.ask(Command::BlockStatus, start, step, Vec::new()).await?;
         let of = |id: u32| {
             let found = answer.statuses.iter().find(|(known, _)| *known == id);
             found.map(|(_, extents)| extents.as_slice())
