@@ -234,3 +234,32 @@ async fn an_application_credential_has_no_more_than_its_owner_has_at_the_time() 
     let refused = auth.prove_credential(&CredentialRef::Id(made.id), "chosen").await;
     assert!(matches!(refused, Err(AuthError::BadCredentials)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn who_is_known_gets_a_token_of_his_own_projects_only_and_not_for_long() {
+    let room = room().await;
+    let auth = &room.auth;
+    let minute = std::time::Duration::from_mins(1);
+    let id = async |name: &str| auth.project_by_name(name).await.unwrap().unwrap().id;
+    let (first, second) = (id("first").await, id("second").await);
+    let ann = auth.login("ann@internal", "ann-password").await.unwrap();
+    let text = auth.issue_scoped_to(&ann, first, minute).await.unwrap();
+    let view = auth.scoped_token(&text).await.unwrap();
+    assert_eq!(
+        (view.scoped.role(), view.scoped.caller.is_admin),
+        (Some(Role::Member), false)
+    );
+    assert!(view.expires_at - view.issued_at <= 60_000_000);
+    // Whatever he says of himself: what counts is what is granted.
+    let mut boaster = ann.clone();
+    boaster.is_admin = true;
+    boaster.roles.push((second, Role::Admin));
+    let refused = auth.issue_scoped_to(&boaster, second, minute).await;
+    assert!(matches!(refused, Err(AuthError::BadCredentials)), "{refused:?}");
+    let change = UserChange {
+        enabled: Some(false),
+        ..UserChange::default()
+    };
+    auth.update_user(ann.user, change).await.unwrap();
+    assert!(auth.issue_scoped_to(&ann, first, minute).await.is_err(), "disabled");
+}

@@ -124,8 +124,12 @@ fn first_step(visit: &Visit, may_make: bool) -> Markup {
                 }
                 p { a.button href="/console/vms/new" { "Make the first one" } }
                 h2 { "From the command line" }
-                pre { "export STILLPOINT_URL=" (url) "\nstillpoint vm create db1 --memory 1G\nstillpoint disk create db1_data --size 10G\n"
-                    "stillpoint snapshot create db1 'before the upgrade'" }
+                pre tabindex="0" aria-label="Commands" {
+                    "export STILLPOINT_URL=" (url) " STILLPOINT_USER=" (visit.who.name) " STILLPOINT_PASSWORD=...\n"
+                    "stillpoint vm create db1 --memory 1G\n"
+                    "stillpoint disk create db1_data --size 10G --vm db1 --bootable\n"
+                    "stillpoint snapshot create db1 'before the upgrade'"
+                }
                 p.dim { "An oVirt client (SDK, Ansible, backup tool) finds its API at " code { (url) "/ovirt-engine/api" } "." }
             } @else {
                 p { "There is none in your projects, and you may not make one: ask an administrator for the role member." }

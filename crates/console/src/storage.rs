@@ -156,7 +156,7 @@ fn orphans(found: &Found) -> Markup {
                                 td.text {
                                     @match &orphan.refused {
                                         Some(why) => (why),
-                                        None => "It can be registered as a disk (stillpoint disk adopt), or removed by hand.",
+                                        None => "It can be registered as a disk through the oVirt API; stillpoint repair says what it was.",
                                     }
                                 }
                             } } }

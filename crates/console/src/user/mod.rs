@@ -144,7 +144,7 @@ fn project_table(projects: &[Project], grants: &[RoleGrant]) -> Markup {
             table {
                 thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th.number scope="col" { "Roles granted" } th scope="col" { "Description" } } }
                 tbody { @for project in projects { tr {
-                    th scope="row" { (project.name) " " code.dim { (project.id) } }
+                    th scope="row" { (project.name) " " code.dim { (project.id.0.simple()) } }
                     td { @if project.enabled { span.badge.good { "enabled" } } @else { span.badge.bad { "disabled" } } }
                     td.number { (grants.iter().filter(|grant| grant.project == project.id).count()) }
                     td.text { (project.description) }
