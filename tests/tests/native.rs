@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use stillpoint_api_native::{Access, ROOT, Route, routes};
 use stillpoint_sdk::{Connection, Message};
+use stillpoint_system_tests::volume::Volumes;
 use stillpoint_system_tests::{Checks, Scene, Things};
 use stillpoint_testkit::{Answer, Api, Daemon, Guest, Password, VmSpec, eventually};
 
@@ -356,6 +357,22 @@ fn who_sees_what(scene: &Scene, zebra: &Things, otter: &Things) -> Result<()> {
     Ok(())
 }
 
+/// A member of a VM's snapshot is a snapshot of the volume APIs, too.
+fn a_volumes_snapshot(scene: &Scene, zebra: &Things) -> Result<()> {
+    let list = Volumes::login(&scene.daemon, "alice", "demo")?.get("snapshots")?;
+    let mut list = list["snapshots"].as_array().context("snapshots")?.iter();
+    let member = list
+        .find(|one| one["volume_id"] == zebra.disk.as_str())
+        .context("a member")?;
+    let id = member["id"].as_str().context("an id")?;
+    let told = answer_fits(&scene.bob, "Explanation", &format!("/explain/volume_snapshot/{id}"))?;
+    ensure!(told["status"] == "available", "{told}");
+    ensure!(told["why"].to_string().contains(&zebra.snapshot), "{told}");
+    ensure!(told["chains"][0]["images"][0]["id"] == zebra.image.as_str(), "{told}");
+    let path = format!("{ROOT}/explain/volume_snapshot/{id}");
+    refused(&scene.mallory.get_json(&path)?, 404, "not_found")
+}
+
 /// A file that is lost is said, with what to do.
 fn a_lost_file(scene: &Scene, zebra: &Things) -> Result<()> {
     let told = explained(&scene.alice, "disk", &zebra.disk)?;
@@ -368,7 +385,12 @@ fn a_lost_file(scene: &Scene, zebra: &Things) -> Result<()> {
     let aside = at.with_extension("aside");
     std::fs::rename(&at, &aside)?;
     let told = explained(&scene.alice, "vm", &zebra.vm)?;
+    let repairs = answer_fits(&scene.admin, "Repairs", "/repairs");
     std::fs::rename(&aside, &at)?;
+    ensure!(
+        repairs?["repairs"].as_array().is_some_and(|list| !list.is_empty()),
+        "no repair"
+    );
     let difference = &told["differences"][0];
     ensure!(
         difference["kind"] == "image" && difference["id"] == zebra.image.as_str(),
@@ -377,6 +399,10 @@ fn a_lost_file(scene: &Scene, zebra: &Things) -> Result<()> {
     ensure!(difference["job_at_work"] == false, "{told}");
     let remedies = told["remedies"].to_string();
     ensure!(remedies.contains("stillpoint repair --plan"), "{remedies}");
+    let told = scene
+        .admin
+        .post_json(&format!("{ROOT}/repairs/none"), &serde_json::json!({"all": true}))?;
+    refused(&told, 400, "invalid_value")?;
     Ok(())
 }
 
@@ -421,6 +447,7 @@ fn every_route_refuses_whom_its_row_does_not_let_in_and_a_thing_is_explained_to_
     let zebra = scene.furnish(&scene.alice, "zebra")?;
     let otter = scene.furnish(&scene.mallory, "otter")?;
     who_sees_what(&scene, &zebra, &otter)?;
+    a_volumes_snapshot(&scene, &zebra)?;
     a_lost_file(&scene, &zebra)?;
     for (query, word) in [("?after=x", "after"), ("?vm=x", "vm"), ("?only=x", "only")] {
         let answer = scene.alice.get_json(&format!("{ROOT}/events{query}"))?;
@@ -571,6 +598,10 @@ fn a_held_job_a_frozen_guest_and_what_a_restart_healed_are_told_as_they_are() ->
         .expect(&[200])?;
     let told = explained(&api, "vm", &vm)?;
     ensure!(told["machine"]["frozen"]["by"] == "user", "{told}");
+    ensure!(
+        told["remedies"].to_string().contains("stillpoint vm thaw talks"),
+        "{told}"
+    );
     ensure!(
         told["machine"]["alive"] == true && told["machine"]["run_state"] == "running",
         "{told}"

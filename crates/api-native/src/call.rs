@@ -19,7 +19,6 @@ pub(crate) struct Visit {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// Its correlation id is the request's id, `req-<uuid>`.
-    #[allow(dead_code, reason = "for routes that change something")]
     pub(crate) origin: Origin,
 }
 
@@ -79,20 +78,24 @@ impl Visit {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
 
-    /// Reads the body, a JSON object; none is an empty one.
-    #[allow(dead_code, reason = "for routes that change something")]
-    pub(crate) fn object(&self) -> Result<Map<String, Value>, Refused> {
+impl Visit {
+    /// Refuses a body that says something, for a route that has nothing to be told: an empty one and `{}` say nothing.
+    pub(crate) fn expect_no_body(&self) -> Result<(), Refused> {
         if self.body.trim_ascii().is_empty() {
-            return Ok(Map::new());
+            return Ok(());
         }
-        match serde_json::from_slice(&self.body) {
-            Ok(Value::Object(object)) => Ok(object),
-            Ok(_) => Err(Refused::new(FaultCode::Malformed, "The body must be a JSON object")),
-            Err(error) => Err(Refused::new(
-                FaultCode::Malformed,
-                format!("The body is no valid JSON: {error}"),
-            )),
+        let members: Map<String, Value> = serde_json::from_slice(&self.body).map_err(|error| {
+            let text = format!("The body is no JSON object, nor empty: {error}");
+            Refused::new(FaultCode::Malformed, text)
+        })?;
+        match members.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                let text = format!("The body has a member {name:?}, and nothing can be told to this route");
+                Err(Refused::new(FaultCode::InvalidValue, text))
+            }
         }
     }
 }

@@ -100,7 +100,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Option<&'static str>) {
         FaultCode::DuringBackup => (
             CONFLICT,
             "during_backup",
-            Some("Finalize the backup first: stillpoint backup finalize ID."),
+            Some("Finalize the backup first: stillpoint backup finalize VM ID."),
         ),
         FaultCode::BackupPhase => (CONFLICT, "backup_phase", DEPENDS),
         FaultCode::DiskNotActive => (CONFLICT, "disk_not_active", DEPENDS),

@@ -14,6 +14,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refused> {
 
 /// `POST /stillpoint/v1/repairs/{id}`.
 pub(crate) async fn start(call: Call) -> Result<Answer, Refused> {
+    call.expect_no_body()?;
     let begun = call.engine().repair(call.who(), &call.origin, call.segment(0)).await?;
     let document = json!({ "repair": { "id": begun.id, "job": begun.job.to_string() } });
     Ok(Answer::json(StatusCode::ACCEPTED, &document))

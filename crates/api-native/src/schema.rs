@@ -57,8 +57,8 @@ pub(crate) fn of_answer(route: &str) -> Option<Value> {
         "explain/get" => Some(named("Explanation")),
         "job/get" => Some(named("Job")),
         "healing/get" => Some(named("Healing")),
-        "repair/list" => Some(object(&[("repairs", list(named("Finding")))])),
-        "repair/start" => Some(object(&[("repair", object(&[("id", text()), ("job", id())]))])),
+        "repair/list" => Some(named("Repairs")),
+        "repair/start" => Some(named("Begun")),
         _ => None,
     }
 }
@@ -96,18 +96,6 @@ pub(crate) fn all() -> Value {
         "Event": event,
         "Job": job(),
         "Step": step(),
-        "Finding": object(&[
-            ("id", text()),
-            ("kind", one_of(&[
-                "orphan_overlay", "orphan_image", "half_merge", "lost_map", "illegal_mark", "broken_chain",
-            ])),
-            ("object", object(&[("kind", one_of(&["disk", "file", "checkpoint"])), ("id", text()), ("name", text())])),
-            ("seen", list(text())),
-            ("recorded", list(text())),
-            ("plan", list(text())),
-            ("loses", list(text())),
-            ("safe", truth()),
-        ]),
         "Healing": object(&[
             ("started_at", moment()),
             ("machines", list(object(&[
@@ -119,6 +107,8 @@ pub(crate) fn all() -> Value {
             ("events", list(named("Event"))),
         ]),
         "Explanation": explanation(),
+        "Repairs": repairs(),
+        "Begun": object(&[("repair", object(&[("id", text()), ("job", id())]))]),
         "Machine": machine(&process),
         "Chain": object(&[
             ("disk", id()),
@@ -220,6 +210,21 @@ fn explanation() -> Value {
         ("events", list(named("Event"))),
         ("at", moment()),
     ])
+}
+
+fn repairs() -> Value {
+    let thing = object(&[("kind", text()), ("id", text()), ("name", text())]);
+    let finding = object(&[
+        ("id", text()),
+        ("kind", text()),
+        ("object", thing),
+        ("seen", list(text())),
+        ("recorded", list(text())),
+        ("plan", list(text())),
+        ("loses", list(text())),
+        ("safe", truth()),
+    ]);
+    object(&[("repairs", list(finding))])
 }
 
 fn machine(process: &Value) -> Value {

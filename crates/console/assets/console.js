@@ -25,6 +25,14 @@
     }
   };
 
+  // What no commit tells of, as bytes that move: a region says how often it wants to be looked at again.
+  let timer = null;
+  const pace = () => {
+    clearTimeout(timer);
+    const every = document.querySelector("[data-every]");
+    if (every) timer = setTimeout(refresh, Math.max(250, Number(every.dataset.every) || 1000));
+  };
+
   const refresh = async () => {
     if (busy) { again = true; return; }
     busy = true;
@@ -46,6 +54,7 @@
       note.textContent = "The daemon does not answer; trying again.";
     } finally {
       busy = false;
+      pace();
       if (again) { again = false; setTimeout(refresh, 300); }
     }
   };
@@ -61,6 +70,6 @@
     });
   };
   connect();
-  addEventListener("pagehide", () => stream.close());
+  addEventListener("pagehide", () => { stream.close(); clearTimeout(timer); });
   addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
 })();

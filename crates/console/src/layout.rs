@@ -7,7 +7,15 @@ use http::{HeaderMap, Response, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 /// The parts of the console, as the navigation has them: path and name.
-const PARTS: &[(&str, &str)] = &[("/console/", "Virtual machines")];
+const PARTS: &[(&str, &str)] = &[
+    ("/console/", "Virtual machines"),
+    ("/console/disks", "Disks"),
+    ("/console/volumes", "Volumes"),
+    ("/console/jobs", "Jobs"),
+    ("/console/events", "Events"),
+    ("/console/storage", "Storage"),
+    ("/console/users", "Users"),
+];
 
 /// A page of somebody who is signed in. `part`: the path of the navigation's part that it belongs to.
 pub(crate) fn page(visit: &Visit, title: &str, part: &str, content: &Markup) -> Response<Body> {
@@ -33,7 +41,9 @@ pub(crate) fn page_with(
                     nav aria-label="Parts" {
                         ul {
                             @for (path, name) in PARTS {
-                                li { a href=(path) aria-current=[(*path == part).then_some("page")] { (name) } }
+                                li { a href=(path) aria-current=[(*path == part).then_some("page")] {
+                                    (if *path == "/console/users" && !visit.who.is_admin { "Account" } else { name })
+                                } }
                             }
                         }
                     }

@@ -13,14 +13,26 @@
 
 mod answer;
 mod assets;
+mod backup;
+mod dialect;
+mod disk;
+mod event;
 mod home;
+mod job;
 mod layout;
+mod list;
 mod live;
+mod point;
 mod routes;
 mod session;
+mod snapshot;
+mod storage;
 mod trouble;
 mod ui;
+mod user;
 mod visit;
+mod vm;
+mod volume;
 
 pub use routes::router;
 
@@ -50,13 +62,19 @@ struct Inner {
     engine: Engine,
     auth: Auth,
     settings: Settings,
+    rates: backup::rate::Rates,
 }
 
 impl Console {
     /// Puts the console together.
     #[must_use]
     pub fn new(engine: Engine, auth: Auth, settings: Settings) -> Self {
-        Self(Arc::new(Inner { engine, auth, settings }))
+        Self(Arc::new(Inner {
+            engine,
+            auth,
+            settings,
+            rates: backup::rate::Rates::default(),
+        }))
     }
 
     /// The core.
@@ -72,6 +90,11 @@ impl Console {
     /// What it was told.
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// How fast backups go that somebody watches.
+    pub(crate) fn rates(&self) -> &backup::rate::Rates {
+        &self.0.rates
     }
 
     /// Whether the daemon is reached over TLS.

@@ -36,8 +36,6 @@ const FORM_WAIT: Duration = Duration::from_secs(30);
 pub(crate) struct Visit {
     pub(crate) console: Console,
     pub(crate) who: Caller,
-    /// Path and query of the page.
-    pub(crate) place: String,
     /// The fields of the query.
     pub(crate) query: Fields,
     /// What the form before has to say here, once.
@@ -143,7 +141,6 @@ impl FromRequestParts<Console> for Visit {
             console: console.clone(),
             who: grant.caller,
             query: Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
-            place,
             said,
             word: word_of(&token),
             token,

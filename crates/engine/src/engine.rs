@@ -94,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) served: watch::Sender<u64>,
     /// Changes whenever somebody has done something to a backup.
     pub(crate) backups: watch::Sender<u64>,
+    /// What is remembered of backups for those who watch them.
+    pub(crate) watched: crate::backup::watch::Watched,
     /// Whoever reads a checkpoint's anchors and maps to go by them, or changes them, has the turn.
     pub(crate) maps: tokio::sync::Mutex<()>,
     pub(crate) tracker: TaskTracker,
@@ -106,6 +108,8 @@ pub(crate) struct Inner {
     pub(crate) unthawed: reconcile::thaw::Unthawed,
     /// Wakes who looks after the guests that their users have frozen.
     pub(crate) user_freezes: Notify,
+    /// How long guests stood while disks were switched.
+    pub(crate) stalls: crate::stalls::Stalls,
     /// What this start found.
     pub(crate) start: crate::explain::healing::Start,
 }
@@ -303,6 +307,7 @@ impl Engine {
             transfers: watch::Sender::new(0),
             served: watch::Sender::new(0),
             backups: watch::Sender::new(0),
+            watched: crate::backup::watch::Watched::default(),
             maps: tokio::sync::Mutex::new(()),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -310,6 +315,7 @@ impl Engine {
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
+            stalls: crate::stalls::Stalls::default(),
             start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;

@@ -28,6 +28,7 @@ mod progress;
 mod reconcile;
 mod repair;
 mod snapshot;
+mod stalls;
 mod transfer;
 pub mod view;
 mod vm;

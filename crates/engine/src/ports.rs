@@ -326,6 +326,13 @@ pub trait Images: Send + Sync + 'static {
     /// known, and all must be taken for changed.
     async fn mark_allocated(&self, image: &ImageRef, map: DirtyMap) -> Driven<DirtyMap>;
 
+    /// Marks in `map` what the disk of these layers, base first, holds that does not read as zeros by their tables. They are
+    /// read as a download reads them: nobody may write to them; cost follows what is allocated, and no data are read.
+    ///
+    /// # Errors
+    /// `Unsupported` for files that only QEMU can read, or that another program writes to.
+    async fn mark_data(&self, layers: &[ImageRef], map: DirtyMap) -> Driven<DirtyMap>;
+
     /// Reads a map. Absent is `NotFound`, damaged is `InvalidImage`.
     async fn load_map(&self, path: &std::path::Path) -> Driven<DirtyMap>;
 

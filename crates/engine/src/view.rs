@@ -5,11 +5,13 @@
 pub mod explain;
 pub mod volume;
 pub mod volume_job;
+pub mod watch;
 
 use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},
     ports::TicketId,
 };
+use std::collections::HashMap;
 use stillpoint_types::{
     BackupId, BackupKind, BackupMode, BackupPhase, CheckpointId, CheckpointState, DiskId, DiskInterface, DomainId,
     ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId, SnapshotType, StepId, StepState,
@@ -183,6 +185,15 @@ pub struct SnapshotView {
     pub previous: Option<SnapshotId>,
 }
 
+/// What the snapshots of a VM take on disk, in bytes. The active one is not among them: its images are the disks' own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotSizes {
+    /// The images that each holds: what was written between the one before it and itself. None for one without disks.
+    pub disks: HashMap<SnapshotId, u64>,
+    /// The saved memory of those that have one.
+    pub memory: HashMap<SnapshotId, u64>,
+}
+
 /// A disk in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotDiskView {
@@ -268,6 +279,8 @@ pub struct JobView {
     pub status: RunStatus,
     /// Who asked.
     pub owner: UserId,
+    /// His name.
+    pub owner_name: String,
     /// The request's correlation id.
     pub correlation_id: String,
     /// Begin.

@@ -41,6 +41,7 @@ use stillpoint_engine::ports::{
     Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, FoundFile, ImageFacts, ImageRef, Images, MemoryRef,
     Merge, Progress, Space,
 };
+use stillpoint_qcow2::{Chain, Patience, Place};
 use stillpoint_types::ImageFormat;
 
 use look::backing_is;
@@ -245,6 +246,33 @@ impl Images for LocalImages {
             let failed = |error| unreadable(OP, &image.path, error);
             let header = qcow2::Header::read(&file).map_err(failed)?;
             qcow2::allocated::mark(&file, &header, &mut map).map_err(failed)?;
+            Ok(map)
+        })
+        .await
+    }
+
+    async fn mark_data(&self, layers: &[ImageRef], mut map: DirtyMap) -> Driven<DirtyMap> {
+        const OP: &str = "read what a disk holds";
+        let layers = layers.to_vec();
+        blocking(OP, move || {
+            let place = |layer: &ImageRef| Place {
+                path: layer.path.clone(),
+                is_raw: layer.format == ImageFormat::Raw,
+            };
+            let places: Vec<Place> = layers.iter().map(place).collect();
+            let chain = Chain::open(&places)
+                .map_err(|(path, error)| fault(DriverErrorKind::Unsupported, OP, path.display()).caused_by(error))?;
+            let (mut at, end) = (0, chain.size_bytes().min(map.size_bytes()));
+            while at < end {
+                let found = chain.extents(at, end, Patience::Wait);
+                let found = found.map_err(|error| fault(DriverErrorKind::Io, OP, "its tables").caused_by(error))?;
+                for extent in found {
+                    if !extent.is_zero {
+                        map.mark(at, extent.length);
+                    }
+                    at += extent.length;
+                }
+            }
             Ok(map)
         })
         .await

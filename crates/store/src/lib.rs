@@ -41,6 +41,7 @@ pub mod image;
 pub mod job;
 pub mod message;
 pub mod meta;
+pub mod numbers;
 pub mod offer;
 pub mod preview;
 pub mod project;
@@ -148,6 +149,8 @@ struct Inner {
     reads: mpsc::Sender<readers::Message>,
     stopping: Arc<AtomicBool>,
     commits: Arc<watch::Sender<u64>>,
+    /// Microseconds that commits took, all together.
+    committing: Arc<AtomicU64>,
     asked: Arc<AtomicU64>,
     /// Readers first, then the writer: the last one to end moves the WAL into the file.
     threads: Mutex<Vec<JoinHandle<Result<(), StoreError>>>>,
@@ -188,15 +191,17 @@ impl Store {
                 readers::run(connection, &queue, &stopping)
             })?);
         }
-        let (stop, count) = (Arc::clone(&stopping), Arc::clone(&commits));
+        let committing = Arc::new(AtomicU64::new(0));
+        let (stop, count, spent) = (Arc::clone(&stopping), Arc::clone(&commits), Arc::clone(&committing));
         threads.push(spawn(path, "store-writer", move || {
-            writer::run(write_connection, write_queue, &stop, &count)
+            writer::run(write_connection, write_queue, &stop, &count, &spent)
         })?);
         let inner = Inner {
             writes,
             reads,
             stopping,
             commits,
+            committing,
             asked,
             threads: Mutex::new(threads),
         };
@@ -256,6 +261,12 @@ impl Store {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.commits.subscribe()
+    }
+
+    /// How long commits have taken since the store was opened, all together: what writers wait for is mostly this.
+    #[must_use]
+    pub fn committing(&self) -> Duration {
+        Duration::from_micros(self.inner.committing.load(Ordering::Relaxed))
     }
 
     /// How many statements were run since the store was opened, those that begin and end transactions among them: what a

@@ -22,8 +22,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -102,6 +103,7 @@ pub(crate) fn run(
     mut queue: mpsc::Receiver<Message>,
     stopping: &AtomicBool,
     commits: &watch::Sender<u64>,
+    committing: &AtomicU64,
 ) -> Result<(), StoreError> {
     let tx = Tx(conn);
     let mut behind = 0;
@@ -120,7 +122,7 @@ pub(crate) fn run(
         }
         let before = *commits.borrow();
         while !batch.is_empty() {
-            commit_some(&tx, &mut batch, commits);
+            commit_some(&tx, &mut batch, commits, committing);
         }
         behind += commits.borrow().wrapping_sub(before);
         if behind >= CHECKPOINT_PERIOD {
@@ -148,7 +150,7 @@ fn move_wal(tx: &Tx) {
 
 /// Runs the batch in one transaction and answers what it ran. If the transaction breaks on the way, what was not begun
 /// stays in `batch` for another one. Always takes something from `batch`.
-fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &watch::Sender<u64>) {
+fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &watch::Sender<u64>, committing: &AtomicU64) {
     let mut ran = Vec::with_capacity(batch.len());
     if let Err(error) = tx.sql().execute_batch("BEGIN IMMEDIATE") {
         ran.extend(batch.drain(..));
@@ -164,10 +166,13 @@ fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &watch::Se
         }
     }
     let end = if kept { "COMMIT" } else { "ROLLBACK" };
+    let begun = Instant::now();
     if let Err(error) = tx.sql().execute_batch(end) {
         return give_up(tx, ran, "commit", error);
     }
     if kept {
+        let spent = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        committing.fetch_add(spent, Ordering::Relaxed);
         commits.send_modify(|count| *count = count.wrapping_add(1));
     }
     for work in ran {

@@ -8,8 +8,9 @@ use crate::{
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
-        Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
-        explain::{Explanation, Healing, JobDetail, Kind},
+        Page, Paged, SnapshotDiskView, SnapshotSizes, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        explain::{Explanation, Healing, JobDetail, Kind, LockView},
+        watch::{BackupWatch, Stall},
     },
     vm,
 };
@@ -41,9 +42,20 @@ impl Engine {
         vm::usage::get(&self.inner, who, vm).await
     }
 
+    /// Until when a VM's guest is frozen by its user, if it is.
+    pub async fn frozen_until(&self, who: &Caller, vm: VmId) -> Result<Option<Micros>, Fault> {
+        vm::freeze::until(&self.inner, who, vm).await
+    }
+
     /// How many VMs there are, and how many have a process.
     pub async fn vm_counts(&self, who: &Caller) -> Result<(u64, u64), Fault> {
         vm::view::counts(&self.inner, who).await
+    }
+
+    /// How long guests' writes have stood at each switch of disks since this was last asked.
+    #[must_use]
+    pub fn take_stalls(&self) -> Vec<std::time::Duration> {
+        self.inner.stalls.take()
     }
 
     /// The disks of a VM, in device order.
@@ -97,6 +109,11 @@ impl Engine {
     /// One snapshot.
     pub async fn snapshot(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<SnapshotView, Fault> {
         snapshot::view::get(&self.inner, who, vm, snapshot).await
+    }
+
+    /// What the snapshots of a VM take on disk: asked for together.
+    pub async fn snapshot_sizes(&self, who: &Caller, vm: VmId) -> Result<SnapshotSizes, Fault> {
+        snapshot::view::sizes(&self.inner, who, vm).await
     }
 
     /// The disks that a snapshot holds; for the active one the disks as they are.
@@ -189,6 +206,21 @@ impl Engine {
     /// One backup.
     pub async fn backup(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupView, Fault> {
         crate::backup::view::get(&self.inner, who, vm, backup).await
+    }
+
+    /// How far a backup is, disk by disk, with a map of each while it is ready.
+    pub async fn backup_watch(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupWatch, Fault> {
+        crate::backup::watch::look(&self.inner, who, vm, backup).await
+    }
+
+    /// What a job holds.
+    pub async fn held(&self, who: &Caller, job: JobId) -> Result<Vec<LockView>, Fault> {
+        crate::job::held(&self.inner, who, job).await
+    }
+
+    /// How long a guest's writes stood still when the job switched its disks; `None`: it did not, or it was not measured.
+    pub async fn stall(&self, who: &Caller, job: JobId) -> Result<Option<Stall>, Fault> {
+        crate::job::stall(&self.inner, who, job).await
     }
 
     /// The checkpoints of a VM, oldest first.

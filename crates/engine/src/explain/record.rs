@@ -16,7 +16,7 @@ use stillpoint_store::{
     event::{self, EventRow},
     freeze,
     image::{self, ImageRow},
-    job::{self, JobRow, LockRow, StepRow},
+    job::{self, JobRow, StepRow},
     preview, snapshot, transfer,
     vm::{self, VmRow},
     volume_snapshot,
@@ -163,24 +163,13 @@ fn parsed<T: std::str::FromStr>(kind: Kind, id: &str) -> Result<T, Fault> {
     id.parse().map_err(|_no_id| Fault::not_found(kind.word(), id))
 }
 
-fn shown(lock: LockRow) -> LockView {
-    LockView {
-        kind: lock.kind,
-        id: lock.entity,
-        mode: lock.mode,
-        job: lock.job,
-        what: lock.what,
-        since: lock.since,
-    }
-}
-
 fn locks(conn: &Conn, about: &About) -> Result<Vec<LockView>, Fault> {
     let mut all: Vec<LockView> = Vec::new();
     for (kind, id) in &about.lockable {
-        all.extend(job::locks_of(conn, kind, id)?.into_iter().map(shown));
+        all.extend(job::locks_of(conn, kind, id)?.into_iter().map(crate::job::lock_view));
     }
     if let Some(id) = about.job {
-        let own = job::locks_by(conn, id)?.into_iter().map(shown);
+        let own = job::locks_by(conn, id)?.into_iter().map(crate::job::lock_view);
         let fresh: Vec<LockView> = own.filter(|lock| !all.contains(lock)).collect();
         all.extend(fresh);
     }

@@ -38,10 +38,13 @@ pub(super) fn all(recorded: &Recorded, world: &World, jobs: &[JobDetail], differ
         }
     }
     match world.machine.as_ref().and_then(|machine| machine.frozen) {
-        Some(Frozen::ByUser(until)) => all.push(words(format!(
-            "Thaw the guest's file systems (action thawfilesystems of the VM); they are thawed at {} in any case.",
-            crate::lock::moment(until)
-        ))),
+        Some(Frozen::ByUser(until)) => all.push(remedy(
+            &format!(
+                "Thaw the guest's file systems; they are thawed at {} in any case.",
+                crate::lock::moment(until)
+            ),
+            &format!("stillpoint vm thaw {}", name_of(recorded)),
+        )),
         Some(Frozen::ThawUnconfirmed) => all.push(words(
             "Look after the guest's agent: it is asked to thaw every 3 s until it confirms it. A restart of the guest helps, too."
                 .to_owned(),
@@ -70,6 +73,12 @@ pub(super) fn all(recorded: &Recorded, world: &World, jobs: &[JobDetail], differ
     all
 }
 
+/// The VM's name, as a word of a command.
+fn name_of(recorded: &Recorded) -> String {
+    let name = recorded.machine.as_ref().map(|machine| quoted(&machine.row.name));
+    name.unwrap_or_else(|| "VM".to_owned())
+}
+
 fn of_job(job: &JobDetail) -> Option<Remedy> {
     let id = job.job.id;
     match job.state {
@@ -82,10 +91,13 @@ fn of_job(job: &JobDetail) -> Option<Remedy> {
         JobState::Queued | JobState::Running | JobState::Unwinding => {}
     }
     Some(match job.kind.as_str() {
-        crate::backup::KIND => remedy(
-            "Finalize the backup when its disks are read.",
-            &format!("stillpoint backup finalize {id}"),
-        ),
+        crate::backup::KIND => {
+            let vm = job.vm.map_or_else(|| "VM".to_owned(), |id| id.to_string());
+            remedy(
+                "Finalize the backup when its disks are read.",
+                &format!("stillpoint backup finalize {vm} {id}"),
+            )
+        }
         crate::transfer::KIND => remedy(
             "Finalize the image transfer when its bytes are through, or give it up.",
             &format!("stillpoint transfer cancel {id}"),

@@ -66,12 +66,13 @@ fn typed(option: &str) -> Result<String, Trouble> {
 
 /// Reads a line that the terminal does not show.
 fn ask(prompt: &str) -> io::Result<String> {
+    let input = io::stdin();
+    // Before the question: whoever answers at once is not shown either.
+    let silence = Silence::of(&input)?;
     let mut out = io::stderr().lock();
     write!(out, "{prompt}")?;
     out.flush()?;
     drop(out);
-    let input = io::stdin();
-    let silence = Silence::of(&input)?;
     let mut line = String::new();
     input.lock().read_line(&mut line)?;
     drop(silence);

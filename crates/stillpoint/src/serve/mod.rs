@@ -77,10 +77,13 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             ApiChoice::V4 => Dialect::V4,
         },
     };
+    let counted = Arc::new(metrics::Numbers::new());
     let numbers = metrics::Sources {
         store: store.clone(),
         auth: auth.clone(),
         engine: engine.clone(),
+        data_plane: data_plane.clone(),
+        numbers: Arc::clone(&counted),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);

@@ -63,7 +63,7 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
     while stopped.is_none() && (received < size || !flying.is_empty()) {
         tokio::select! {
             Some(written) = flying.next(), if !flying.is_empty() => match written {
-                Ok((start, length)) => op.transferred(start, length),
+                Ok((start, length)) => op.has_written(start, length),
                 Err(error) => stopped = Some(Stopped::Source(error)),
             },
             frame = op.client(body.frame()), if received < size && flying.len() < source.depth() => {
@@ -88,7 +88,7 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
     // After a failure: nothing may be written any more once this has returned.
     while let Some(written) = flying.next().await {
         if let Ok((start, length)) = written {
-            op.transferred(start, length);
+            op.has_written(start, length);
         }
     }
     if let Some(stopped) = stopped {

@@ -10,7 +10,7 @@ use crate::client::{
     vm::gone,
 };
 use std::process::ExitCode;
-use stillpoint_sdk::volume::{NewVolume, Snapshot};
+use stillpoint_sdk::volume::NewVolume;
 
 /// The command that shows a volume.
 fn look(volume: &str) -> String {
@@ -67,13 +67,6 @@ pub(super) async fn extend(talk: &Talk, options: &Extend) -> Result<ExitCode, Tr
     show(talk, &volume.id).await?.print(&talk.session)
 }
 
-/// The snapshots of a volume, oldest first.
-async fn snapshots(talk: &Talk, volume: &str) -> Result<Vec<Snapshot>, Trouble> {
-    let mut all = talk.read(|| talk.cloud.snapshots(Some(volume))).await?;
-    all.sort_by(|a, b| a.created_at.cmp(&b.created_at));
-    Ok(all)
-}
-
 pub(super) async fn revert(talk: &Talk, options: &Revert) -> Result<ExitCode, Trouble> {
     let (name, wanted) = (&options.volume, &options.snapshot);
     let volume = find::volume(talk, name).await?;
@@ -99,7 +92,7 @@ pub(super) async fn revert(talk: &Talk, options: &Revert) -> Result<ExitCode, Tr
             gib(snapshot.size)
         ),
     );
-    for newer in snapshots(talk, &volume.id).await? {
+    for newer in find::snapshots(talk, Some(&volume.id)).await? {
         if newer.created_at > snapshot.created_at {
             let newer = or_dash(newer.name.as_deref());
             plan = plan.blocked(
@@ -143,7 +136,7 @@ pub(super) async fn delete(talk: &Talk, options: &Delete) -> Result<ExitCode, Tr
                 super::attached(&volume)
             ),
         );
-    for snapshot in snapshots(talk, &volume.id).await? {
+    for snapshot in find::snapshots(talk, Some(&volume.id)).await? {
         let snapshot = or_dash(snapshot.name.as_deref());
         plan = if options.with_snapshots {
             plan.lose(format!("its snapshot {snapshot:?}"))

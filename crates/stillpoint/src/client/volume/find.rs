@@ -35,6 +35,13 @@ pub(super) async fn volume(talk: &Talk, wanted: &str) -> Result<Volume, Trouble>
     only("volume", wanted, found, tell)
 }
 
+/// The snapshots of a volume, or of all of the project, oldest first.
+pub(super) async fn snapshots(talk: &Talk, volume: Option<&str>) -> Result<Vec<Snapshot>, Trouble> {
+    let mut all = talk.read(|| talk.cloud.snapshots(volume)).await?;
+    all.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+    Ok(all)
+}
+
 /// A snapshot: of that volume, or of any one of the project.
 pub(super) async fn snapshot(talk: &Talk, of: Option<&Volume>, wanted: &str) -> Result<Snapshot, Trouble> {
     let name = of.map(|volume| volume.name.as_deref().unwrap_or(&volume.id).to_owned());
@@ -48,7 +55,7 @@ pub(super) async fn snapshot(talk: &Talk, of: Option<&Volume>, wanted: &str) -> 
             Err(error) => Err(error.into()),
         };
     }
-    let all = talk.read(|| talk.cloud.snapshots(volume)).await?;
+    let all = snapshots(talk, volume).await?;
     let is_named = |one: &&Snapshot| one.name.as_deref() == Some(wanted);
     let found: Vec<_> = all.iter().filter(is_named).cloned().collect();
     if found.is_empty() {

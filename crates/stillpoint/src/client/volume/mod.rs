@@ -185,7 +185,7 @@ async fn list(talk: &Talk, options: &List) -> Result<ExitCode, Trouble> {
 
 async fn show(talk: &Talk, id: &str) -> Result<Shown, Trouble> {
     let volume = talk.read(|| talk.cloud.volume(id)).await?;
-    let snapshots = talk.read(|| talk.cloud.snapshots(Some(id))).await?;
+    let snapshots = find::snapshots(talk, Some(id)).await?;
     let snapshots = snapshots
         .iter()
         .map(|snapshot| or_dash(snapshot.name.as_deref()))

@@ -93,8 +93,7 @@ async fn list(talk: &Talk, options: &List) -> Result<ExitCode, Trouble> {
             Some(volume) => Some(find::volume(talk, volume).await?.id),
             None => None,
         };
-        let mut all = talk.read(|| talk.cloud.snapshots(of.as_deref())).await?;
-        all.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+        let all = find::snapshots(talk, of.as_deref()).await?;
         let volumes = talk.read(|| talk.cloud.volumes(None)).await?;
         let names: HashMap<_, _> = volumes
             .iter()
