@@ -128,8 +128,8 @@ pub(crate) fn lost(cli: &Cli, daemon: &Daemon) {
         proxy.set(Weather::Fair);
         (done.status.code(), said(&done))
     };
-    // After so many bytes the login has been answered, and what follows has not.
-    let found = (1..40).map(|step| step * 100).find(|limit| {
+    // After so many bytes the login (1.4 kB) has been answered, and what follows has not.
+    let found = (11..40).map(|step| step * 100).find(|limit| {
         let (code, told) = run(&["project", "create", &format!("lost-{limit}")], *limit);
         let is_lost = told.contains("whether it was carried out is not known");
         assert!(!is_lost || code == Some(6), "{told}");
