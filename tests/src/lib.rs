@@ -3,6 +3,7 @@
 //! The guests made here have no kernel and blank disks: they sit in their firmware, cost next to nothing, and are enough
 //! wherever no guest has to do anything. Tests of data boot the real demo guest of the test kit instead.
 
+pub mod browser;
 mod checks;
 pub mod crash;
 mod proxy;
@@ -10,6 +11,7 @@ mod refusal;
 mod scene;
 pub mod sdk;
 mod tool;
+pub mod tour;
 pub mod volume;
 
 pub use checks::Checks;

@@ -27,6 +27,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("qemu", &["types", "engine", "qcow2"]),
     ("api-ovirt", &["types", "wire", "engine", "auth"]),
     ("api-volume", &["types", "engine", "auth"]),
+    ("api-native", &["types", "engine", "auth"]),
+    ("console", &["types", "engine", "auth"]),
     ("transfer", &["types", "engine", "qcow2"]),
     (
         "stillpoint",
@@ -38,6 +40,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "api-ovirt",
             "api-volume",
+            "api-native",
+            "console",
             "transfer",
             "sdk",
         ],
@@ -53,14 +57,35 @@ const TESTS_MAY: &[(&str, &[&str])] = &[
     // A whole core on a real QEMU, without the HTTP of a dialect; its bytes are fetched by the tests' client.
     ("stillpoint", &["testkit"]),
     // They walk the route table as it is, and are a program that uses our own client.
-    ("system-tests", &["api-ovirt", "api-volume", "sdk"]),
+    ("system-tests", &["api-ovirt", "api-volume", "api-native", "sdk"]),
 ];
 
 /// Libraries that belong to one room: what speaks SQL, HTTP, XML or QMP to the world is in one place.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
-    ("axum", &["api-ovirt", "api-volume", "transfer", "stillpoint"]),
-    ("http", &["api-ovirt", "api-volume", "transfer", "sdk", "stillpoint"]),
+    (
+        "axum",
+        &[
+            "api-ovirt",
+            "api-volume",
+            "api-native",
+            "console",
+            "transfer",
+            "stillpoint",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "api-ovirt",
+            "api-volume",
+            "api-native",
+            "console",
+            "transfer",
+            "sdk",
+            "stillpoint",
+        ],
+    ),
     ("hyper", &["sdk", "stillpoint"]),
     ("hyper-rustls", &["sdk"]),
     ("indicatif", &["stillpoint"]),

@@ -81,6 +81,7 @@ fn table(code: FaultCode) -> (StatusCode, &'static str, Detail) {
         | FaultCode::HasDependants
         | FaultCode::Protected
         | FaultCode::Quota
+        | FaultCode::Changed
         | FaultCode::GuestAgent
         | FaultCode::Storage => (StatusCode::CONFLICT, FAILED, List),
         FaultCode::HostUnreachable | FaultCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, FAILED, List),
@@ -386,6 +387,7 @@ mod tests {
         FaultCode::HasDependants,
         FaultCode::Protected,
         FaultCode::Quota,
+        FaultCode::Changed,
         FaultCode::GuestAgent,
         FaultCode::HostUnreachable,
         FaultCode::Hypervisor,

@@ -72,6 +72,10 @@ impl DataPlane for Tickets {
         Ok(self.there.lock().unwrap().get(id).map(|(_, status)| status.clone()))
     }
 
+    async fn moved(&self, _id: &TicketId, _cell_bytes: u64) -> Driven<Option<Vec<u64>>> {
+        Ok(None)
+    }
+
     async fn remove(&self, id: &TicketId, _limit: Duration) -> Driven<()> {
         self.there.lock().unwrap().remove(id);
         Ok(())

@@ -410,6 +410,7 @@ async fn document(call: &Call, house: &House, view: &VmView) -> Result<String, R
         attachments,
         created_at: view.created_at,
         generation: 0,
+        consistency: None,
     };
     Ok(ovf::document(&ovf::Subject {
         record: &record,

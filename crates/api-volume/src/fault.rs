@@ -65,6 +65,7 @@ fn table(code: FaultCode) -> (StatusCode, StatusCode, &'static str) {
         | FaultCode::DiskNotActive
         | FaultCode::DiskChoice
         | FaultCode::VolumeStatus
+        | FaultCode::Changed
         | FaultCode::HasDependants => (BAD, BAD, "EVS.5400"),
         FaultCode::Protected => (BAD, StatusCode::FORBIDDEN, "EVS.5403"),
         FaultCode::Locked | FaultCode::DuringSnapshot => (BAD, BAD, "EVS.2068"),

@@ -15,7 +15,7 @@ use stillpoint_store::{
     user,
     user::User,
 };
-use stillpoint_types::{Micros, ProjectId, Role, now_micros};
+use stillpoint_types::{Caller, Micros, ProjectId, Role, now_micros};
 use subtle::ConstantTimeEq;
 
 /// How long a token of the volume API lives.
@@ -166,6 +166,23 @@ impl Auth {
     /// `BadCredentials` if he has no role in what he asks for, or it is not there or disabled: not said which. `Random`, `Store`.
     pub async fn issue_scoped(&self, proven: Proven, asked: ScopeAsked) -> Result<(String, TokenView), AuthError> {
         self.issue_scoped_at(proven, asked, now_micros()).await
+    }
+
+    /// Makes a token of the volume API for somebody whom another of our doors has let in already, in a project in which he has a
+    /// role: with that role, never more, and for no longer than `life`.
+    ///
+    /// # Errors
+    /// `BadCredentials` if he has no role there, or is disabled; `Random`, `Store`.
+    pub async fn issue_scoped_to(
+        &self,
+        caller: &Caller,
+        project: ProjectId,
+        life: Duration,
+    ) -> Result<String, AuthError> {
+        let life = i64::try_from(life.as_micros()).unwrap_or(i64::MAX);
+        let proven = Proven::known(caller.user, now_micros().saturating_add(life));
+        let (token, _) = self.issue_scoped(proven, ScopeAsked::Project(project)).await?;
+        Ok(token)
     }
 
     pub(crate) async fn issue_scoped_at(

@@ -21,7 +21,8 @@ pub(crate) fn check(who: &Caller, project: ProjectId, need: Need, kind: &str, id
                 "User {} may read {kind} {id} but not change it: ask an administrator for the role member.",
                 who.name
             ),
-        )),
+        )
+        .of(kind, id)),
     }
 }
 

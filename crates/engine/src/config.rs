@@ -120,4 +120,19 @@ pub struct SnapshotConfig {
     pub created_at: i64,
     /// Counts the changes of the VM's configuration.
     pub generation: u64,
+    /// What the guest's file systems were at the snapshot's instant; `None`: it is not known, or there was none yet.
+    #[serde(default)]
+    pub consistency: Option<Consistency>,
+}
+
+/// What a guest finds on disks that were held at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// The guest's file systems were frozen: nothing was half written.
+    Frozen,
+    /// The VM was down.
+    Down,
+    /// As after a power cut: file systems repair themselves from their journals.
+    Crash,
 }

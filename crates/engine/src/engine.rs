@@ -94,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) served: watch::Sender<u64>,
     /// Changes whenever somebody has done something to a backup.
     pub(crate) backups: watch::Sender<u64>,
+    /// What is remembered of backups for those who watch them.
+    pub(crate) watched: crate::backup::watch::Watched,
     /// Whoever reads a checkpoint's anchors and maps to go by them, or changes them, has the turn.
     pub(crate) maps: tokio::sync::Mutex<()>,
     pub(crate) tracker: TaskTracker,
@@ -106,6 +108,10 @@ pub(crate) struct Inner {
     pub(crate) unthawed: reconcile::thaw::Unthawed,
     /// Wakes who looks after the guests that their users have frozen.
     pub(crate) user_freezes: Notify,
+    /// How long guests stood while disks were switched.
+    pub(crate) stalls: crate::stalls::Stalls,
+    /// What this start found.
+    pub(crate) start: crate::explain::healing::Start,
 }
 
 impl std::fmt::Debug for Inner {
@@ -301,6 +307,7 @@ impl Engine {
             transfers: watch::Sender::new(0),
             served: watch::Sender::new(0),
             backups: watch::Sender::new(0),
+            watched: crate::backup::watch::Watched::default(),
             maps: tokio::sync::Mutex::new(()),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -308,6 +315,8 @@ impl Engine {
             ending: Mutex::default(),
             unthawed: reconcile::thaw::Unthawed::default(),
             user_freezes: Notify::new(),
+            stalls: crate::stalls::Stalls::default(),
+            start: crate::explain::healing::Start::default(),
         });
         reconcile::thaw::find(&inner).await?;
         reconcile::supervise::start(&inner);
@@ -335,6 +344,12 @@ impl Engine {
     /// The job's own fault; `Unavailable` when it has not ended within `limit` (it goes on).
     pub async fn wait(&self, job: JobId, limit: Duration) -> Result<(), Fault> {
         self.inner.ended(job, limit).await
+    }
+
+    /// Changes after each commit to the catalogue: wakes what shows its contents live. The value says nothing by itself.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.store.changes()
     }
 
     /// Number of rows that would mean that something stays locked without a live job: always zero.

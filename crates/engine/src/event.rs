@@ -85,6 +85,8 @@ pub(crate) enum What {
     Recovered,
     GraphMismatch,
     JobWaits,
+    Repaired,
+    RepairFailed,
 }
 
 impl What {
@@ -170,6 +172,8 @@ impl What {
             Self::JobWaits => (20003, Alert),
             Self::CheckpointLost => (20004, Warning),
             Self::VmCrashed => (20005, Error),
+            Self::Repaired => (20010, Normal),
+            Self::RepairFailed => (20011, Error),
         }
     }
 }

@@ -21,6 +21,35 @@ pub struct Fault {
     /// What stands in the way is work of the daemon's own, which nobody asked for: it passes by itself.
     #[serde(skip)]
     passing: bool,
+    /// For programs: what the text says of it, if the place that made the fault knew.
+    #[serde(skip)]
+    about: Option<Box<About>>,
+}
+
+/// The thing that a fault is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Its kind: `vm`, `disk` and so on.
+    pub kind: String,
+    /// Its id, or its name where only that was known.
+    pub id: String,
+}
+
+/// The job that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocker {
+    /// The job.
+    pub job: String,
+    /// What it does, for people.
+    pub what: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct About {
+    object: Option<Object>,
+    blocker: Option<Blocker>,
 }
 
 impl Fault {
@@ -31,12 +60,41 @@ impl Fault {
             text: text.to_string(),
             private: None,
             passing: false,
+            about: None,
         }
     }
 
     /// The entity of the URL does not exist, or is not visible: both look the same.
     pub fn not_found(kind: &str, id: impl fmt::Display) -> Self {
-        Self::new(FaultCode::NotFound, format!("Entity not found: {kind} {id}"))
+        Self::new(FaultCode::NotFound, format!("Entity not found: {kind} {id}")).of(kind, id)
+    }
+
+    /// Says for programs which thing it is about: kind, and id or name.
+    #[must_use]
+    pub fn of(mut self, kind: &str, id: impl fmt::Display) -> Self {
+        self.about.get_or_insert_default().object = Some(Object {
+            kind: kind.to_owned(),
+            id: id.to_string(),
+        });
+        self
+    }
+
+    /// Says for programs which job stands in the way.
+    pub(crate) fn blocked_by(mut self, blocker: Blocker) -> Self {
+        self.about.get_or_insert_default().blocker = Some(blocker);
+        self
+    }
+
+    /// The thing that it is about, if that was recorded.
+    #[must_use]
+    pub fn object(&self) -> Option<&Object> {
+        self.about.as_ref()?.object.as_ref()
+    }
+
+    /// The job that stands in the way, if there is one.
+    #[must_use]
+    pub fn blocker(&self) -> Option<&Blocker> {
+        self.about.as_ref()?.blocker.as_ref()
     }
 
     /// A fault of our own; the cause goes to the log.
@@ -46,6 +104,7 @@ impl Fault {
             text: "Internal error; the daemon's log has the cause under this correlation id".into(),
             private: Some(cause.to_string()),
             passing: false,
+            about: None,
         }
     }
 
@@ -98,6 +157,7 @@ impl From<DriverError> for Fault {
             text: error.to_string(),
             private: Some(error.chain()),
             passing: false,
+            about: None,
         }
     }
 }

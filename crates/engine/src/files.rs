@@ -40,6 +40,11 @@ pub(crate) async fn expect_chain_recorded(engine: &Inner, alias: &str, top: Imag
     look(engine, &[(alias, chain)]).await
 }
 
+/// Whether a backing name, as a header has it, means a file of that name in the same directory.
+pub(crate) fn names_base(backing: &str, file_name: &str) -> bool {
+    Path::new(backing).file_name().is_some_and(|name| name == file_name)
+}
+
 async fn look(engine: &Inner, chains: &[(String, Vec<ImageRow>)]) -> Result<(), Fault> {
     let mut looks = Vec::new();
     for (alias, chain) in chains {

@@ -5,12 +5,12 @@ use crate::{
     engine::Inner,
     fault::Fault,
     journal::from_json,
-    view::{EventView, Filter, JobView, Page, Paged, RunStatus, StepView},
+    view::{EventView, Filter, JobView, Page, Paged, RunStatus, StepView, explain::LockView, watch::Stall},
 };
 use std::sync::Arc;
 use stillpoint_store::{
     event::EventRow,
-    job::{CLIENT, JobRow},
+    job::{CLIENT, JobRow, LockRow},
 };
 use stillpoint_types::{Caller, JobId, JobState, Need};
 
@@ -30,6 +30,7 @@ pub(crate) fn view(row: JobRow) -> JobView {
         },
         description: row.description,
         owner: row.owner,
+        owner_name: row.owner_name,
         correlation_id: row.correlation_id,
         started_at: row.created_at,
         ended_at: row.ended_at,
@@ -70,6 +71,34 @@ pub(crate) async fn job(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<
     row(engine, who, id).await.map(view)
 }
 
+/// What the job holds.
+pub(crate) async fn held(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<Vec<LockView>, Fault> {
+    row(engine, who, id).await?;
+    let read =
+        move |conn: &stillpoint_store::Conn| -> Result<_, Fault> { Ok(stillpoint_store::job::locks_by(conn, id)?) };
+    let locks = engine.store.read(read).await?;
+    Ok(locks.into_iter().map(lock_view).collect())
+}
+
+/// A lock row as people see it.
+pub(crate) fn lock_view(lock: LockRow) -> LockView {
+    LockView {
+        kind: lock.kind,
+        id: lock.entity,
+        mode: lock.mode,
+        job: lock.job,
+        what: lock.what,
+        since: lock.since,
+    }
+}
+
+/// How long writes stood still at the job's switch.
+pub(crate) async fn stall(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<Option<Stall>, Fault> {
+    row(engine, who, id).await?;
+    let read = move |conn: &stillpoint_store::Conn| -> Result<_, Fault> { Ok(stillpoint_store::job::steps(conn, id)?) };
+    crate::snapshot::create::stall(&engine.store.read(read).await?)
+}
+
 pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Result<Vec<StepView>, Fault> {
     row(engine, who, id).await?;
     let rows = engine
@@ -91,7 +120,7 @@ pub(crate) async fn steps(engine: &Arc<Inner>, who: &Caller, id: JobId) -> Resul
     Ok(rows.into_iter().map(step).collect())
 }
 
-fn event_view(row: EventRow) -> EventView {
+pub(crate) fn event_view(row: EventRow) -> EventView {
     EventView {
         index: row.index,
         code: row.code,

@@ -13,6 +13,7 @@ pub mod config;
 mod disk;
 mod engine;
 mod event;
+mod explain;
 pub mod fault;
 mod files;
 pub mod graph;
@@ -21,10 +22,13 @@ mod job;
 mod journal;
 mod limits;
 mod lock;
+mod news;
 pub mod ports;
 mod progress;
 mod reconcile;
+mod repair;
 mod snapshot;
+mod stalls;
 mod transfer;
 pub mod view;
 mod vm;
@@ -32,6 +36,7 @@ mod volume;
 
 pub use engine::{Engine, Options};
 pub use fault::Fault;
+pub use news::News;
 
 use std::sync::Arc;
 use stillpoint_store::job::JobRow;
@@ -56,6 +61,7 @@ fn saga(row: &JobRow) -> Result<Arc<dyn journal::Saga>, Fault> {
         (volume::revert::KIND, 1) => volume::revert::load(row),
         (transfer::KIND, 1) => transfer::load(row),
         (backup::KIND, 1) => backup::load(row),
+        (repair::saga::KIND, 1) => repair::saga::load(row),
         (kind, version) => Err(Fault::internal(format!(
             "job {} is of kind {kind} version {version}, which this daemon does not know: start the newer one",
             row.id

@@ -18,6 +18,7 @@
 //! | unplug a disk | no | no | no | - (VM is up) | **yes**: that ends it | no |
 //! | make a volume of another one | no | no | no | no | - | no (both disks) |
 //! | transfer of a disk or of one of its images | no | no | no | no | - | no |
+//! | repair (of what belongs to a disk) | no | no | no | no | no | no |
 //! | snapshots of a volume, revert of a volume | - (no VM has the disk) | - | - | - | - | no (the disk) |
 //!
 //! Snapshots of a volume that no VM has are made by one job a disk, which further ones of the same moment join
@@ -37,7 +38,10 @@
 //! which a client cannot know: a command that meets one waits for it ([`crate::engine::PATIENCE`]) before it is refused. So it
 //! does for the moment in which a volume is made of another one, or its snapshots are.
 
-use crate::{fault::Fault, view::Holder};
+use crate::{
+    fault::{Blocker, Fault},
+    view::Holder,
+};
 use stillpoint_store::{
     Conn, Tx,
     job::{self, LockRow},
@@ -157,6 +161,14 @@ impl Holders {
 
 /// The fault that names the blocker.
 pub(crate) fn conflict(kind: &str, name: &str, held: &LockRow) -> Fault {
+    refusal(kind, name, held).of(kind, name).blocked_by(Blocker {
+        job: held.job.to_string(),
+        what: held.what.clone(),
+        since: moment(held.since),
+    })
+}
+
+fn refusal(kind: &str, name: &str, held: &LockRow) -> Fault {
     let code = if held.job_kind == crate::backup::KIND {
         FaultCode::DuringBackup
     } else if held.job_kind.starts_with("snapshot_") {

@@ -170,6 +170,17 @@ pub struct Adoptable {
     pub parent: Option<ImageId>,
 }
 
+/// What a name in a directory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFile {
+    /// The name.
+    pub name: String,
+    /// A regular file: no link, no directory, no device.
+    pub is_regular: bool,
+    /// Last written to, microseconds since the epoch.
+    pub written_at: i64,
+}
+
 /// A persistent dirty bitmap as the file's bitmap directory has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBitmap {
@@ -268,6 +279,18 @@ pub trait Images: Send + Sync + 'static {
     /// was replaced. Already so is success. The content is not looked at, and must be durable already.
     async fn rename(&self, from: &ImageRef, to: &ImageRef) -> Driven<()>;
 
+    /// Every name in a directory, with what it is; nothing is opened. At most 10,000.
+    async fn list(&self, directory: &std::path::Path) -> Driven<Vec<FoundFile>>;
+
+    /// Takes a file out of the way: into another directory of the same file system, which is made if need be, under a
+    /// name that is free there. Once it returns, that is durable. Done before (only the new name is there) is success;
+    /// nothing is replaced, and the content is not looked at.
+    async fn set_aside(&self, from: &std::path::Path, to: &std::path::Path) -> Driven<()>;
+
+    /// Whether the chain `below` (base first) shows by itself all that `top`, which stood on it, has of its own. Both must
+    /// be images that nobody writes to; all that the top holds is read and compared.
+    async fn contains(&self, below: &[ImageRef], top: &ImageRef) -> Driven<bool>;
+
     /// Whether the image's file name is taken, by whatever it be.
     async fn is_taken(&self, image: &ImageRef) -> Driven<bool>;
 
@@ -308,6 +331,13 @@ pub trait Images: Send + Sync + 'static {
     /// What the file of a frozen image is now, so that it can be told later whether somebody has written to it. With
     /// `durable`, no crash brings back older times once it returns.
     async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal>;
+
+    /// Marks in `map` what the disk of these layers, base first, holds that does not read as zeros by their tables. They are
+    /// read as a download reads them: nobody may write to them; cost follows what is allocated, and no data are read.
+    ///
+    /// # Errors
+    /// `Unsupported` for files that only QEMU can read, or that another program writes to.
+    async fn mark_data(&self, layers: &[ImageRef], map: DirtyMap) -> Driven<DirtyMap>;
 
     /// Reads a map. Absent is `NotFound`, damaged is `InvalidImage`.
     async fn load_map(&self, path: &std::path::Path) -> Driven<DirtyMap>;
@@ -532,6 +562,21 @@ pub struct BlockGraph {
     pub open: Vec<ImageId>,
     /// Nodes whose names are not ours.
     pub foreign: Vec<String>,
+    /// Layers of disks' chains that are none of ours: image formats, not the filters of block jobs.
+    pub strange: Vec<StrangeLayer>,
+}
+
+/// A layer that somebody else put into a disk's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrangeLayer {
+    /// The disk.
+    pub disk: DiskId,
+    /// Its node.
+    pub node: String,
+    /// Its file, if it is one.
+    pub file: Option<PathBuf>,
+    /// How many layers of the chain lie below it, strange ones included.
+    pub depth: usize,
 }
 
 impl BlockGraph {
@@ -542,6 +587,11 @@ impl BlockGraph {
             .iter()
             .find(|(of, _)| *of == disk)
             .map(|(_, layers)| layers.as_slice())
+    }
+
+    /// The strange layers of a disk, lowest first.
+    pub fn strange(&self, disk: DiskId) -> impl Iterator<Item = &StrangeLayer> {
+        self.strange.iter().filter(move |layer| layer.disk == disk)
     }
 }
 

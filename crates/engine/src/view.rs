@@ -2,13 +2,16 @@
 //!
 //! Statuses are derived, never stored beside their cause: an entity is `locked` exactly while a job holds its lock row.
 
+pub mod explain;
 pub mod volume;
 pub mod volume_job;
+pub mod watch;
 
 use crate::{
     config::{AttachmentConfig, SnapshotConfig, VmConfig},
     ports::TicketId,
 };
+use std::collections::HashMap;
 use stillpoint_types::{
     BackupId, BackupKind, BackupMode, BackupPhase, CheckpointId, CheckpointState, DiskId, DiskInterface, DomainId,
     ImageFormat, ImageId, JobId, MemoryId, Micros, ProjectId, Severity, SnapshotId, SnapshotType, StepId, StepState,
@@ -182,6 +185,15 @@ pub struct SnapshotView {
     pub previous: Option<SnapshotId>,
 }
 
+/// What the snapshots of a VM take on disk, in bytes. The active one is not among them: its images are the disks' own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotSizes {
+    /// The images that each holds: what was written between the one before it and itself. None for one without disks.
+    pub disks: HashMap<SnapshotId, u64>,
+    /// The saved memory of those that have one.
+    pub memory: HashMap<SnapshotId, u64>,
+}
+
 /// A disk in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotDiskView {
@@ -267,6 +279,8 @@ pub struct JobView {
     pub status: RunStatus,
     /// Who asked.
     pub owner: UserId,
+    /// His name.
+    pub owner_name: String,
     /// The request's correlation id.
     pub correlation_id: String,
     /// Begin.
@@ -465,4 +479,70 @@ pub struct UnregisteredView {
     pub actual_bytes: u64,
     /// Why it cannot be adopted, if it cannot.
     pub refused: Option<String>,
+}
+
+/// What kind of damage a finding of `repair` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FindingKind {
+    /// QEMU runs a disk on a layer that nobody recorded.
+    OrphanOverlay,
+    /// An image file that no row names.
+    OrphanImage,
+    /// A merge has happened that rows do not know of.
+    HalfMerge,
+    /// What changed since a checkpoint cannot be read any more.
+    LostMap,
+    /// A disk is marked illegal, and the cause is gone.
+    IllegalMark,
+    /// A chain is not what is recorded, and nothing that is seen says why.
+    BrokenChain,
+}
+
+impl FindingKind {
+    /// As programs know it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OrphanOverlay => "orphan_overlay",
+            Self::OrphanImage => "orphan_image",
+            Self::HalfMerge => "half_merge",
+            Self::LostMap => "lost_map",
+            Self::IllegalMark => "illegal_mark",
+            Self::BrokenChain => "broken_chain",
+        }
+    }
+}
+
+/// Damage that no job explains, with what would mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindingView {
+    /// Made of what it is about and what was seen: another one as soon as either changes.
+    pub id: String,
+    /// Kind.
+    pub kind: FindingKind,
+    /// `disk`, `file` or `checkpoint`.
+    pub object_kind: &'static str,
+    /// Its id; a file's is its name.
+    pub object_id: String,
+    /// What people call it.
+    pub object_name: String,
+    /// What was seen.
+    pub seen: Vec<String>,
+    /// What is recorded.
+    pub recorded: Vec<String>,
+    /// What a repair would do, in its order.
+    pub plan: Vec<String>,
+    /// What would be gone for good, or is already.
+    pub loses: Vec<String>,
+    /// What was seen proves that the plan is right: only such a finding is repaired.
+    pub safe: bool,
+}
+
+/// A repair that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairView {
+    /// The finding.
+    pub id: String,
+    /// What carries it out.
+    pub job: JobId,
 }

@@ -13,8 +13,11 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::{HashMap, HashSet};
-use stillpoint_engine::ports::{BlockGraph, Driven, DriverError, DriverErrorKind};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+use stillpoint_engine::ports::{BlockGraph, Driven, DriverError, DriverErrorKind, ImageRef, StrangeLayer};
 use stillpoint_types::{DiskId, ImageId};
 
 const OP: &str = "read block graph";
@@ -29,6 +32,9 @@ pub(crate) struct Node {
     #[serde(default)]
     pub(crate) drv: String,
     image: NodeImage,
+    /// As QEMU prints it; a plain path where the driver is `file`.
+    #[serde(default)]
+    file: String,
     #[serde(rename = "ro", default)]
     pub(crate) is_read_only: bool,
     #[serde(rename = "dirty-bitmaps", default)]
@@ -77,6 +83,15 @@ impl Node {
             .filter(|bitmap| bitmap.persistent)
             .filter_map(|bitmap| Some((bitmap.name.as_deref()?, bitmap)))
     }
+}
+
+/// Drivers of image formats that a disk can stand on; anything else that is not ours is a filter or a file.
+const FORMATS: [&str; 8] = ["qcow2", "raw", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc"];
+
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_gone| path.to_owned());
+    one == other || real(one) == real(other)
 }
 
 /// What was seen at one moment.
@@ -247,6 +262,7 @@ impl Observed {
         let mut graph = BlockGraph::default();
         for (disk, root) in &self.roots {
             graph.chains.push((*disk, self.walk(root)));
+            graph.strange.extend(self.strange(*disk, root));
         }
         for name in self.nodes.keys() {
             match node_role(name) {
@@ -261,6 +277,70 @@ impl Observed {
         graph
     }
 
+    /// Layers of a disk that are none of ours, lowest first.
+    fn strange(&self, disk: DiskId, root: &str) -> Vec<StrangeLayer> {
+        let is_layer = |node: &&str| match node_role(node) {
+            NodeRole::Format(_) | NodeRole::Shadow(_) => true,
+            NodeRole::Protocol(_) | NodeRole::MergeFilter => false,
+            NodeRole::Foreign => self
+                .nodes
+                .get(*node)
+                .is_some_and(|node| FORMATS.contains(&node.drv.as_str())),
+        };
+        let nodes = self.descend(root);
+        let layers = nodes.iter().rev().copied().filter(is_layer).enumerate();
+        layers
+            .filter(|(_, node)| node_role(node) == NodeRole::Foreign)
+            .map(|(depth, node)| StrangeLayer {
+                disk,
+                node: node.to_owned(),
+                file: self.file_of(node),
+                depth,
+            })
+            .collect()
+    }
+
+    /// The file of a format node, if it has a plain one.
+    fn file_of(&self, node: &str) -> Option<PathBuf> {
+        let protocol = self.nodes.get(self.child(node, "file")?)?;
+        let is_path = protocol.drv == "file" && protocol.file.starts_with('/');
+        is_path.then(|| PathBuf::from(&protocol.file))
+    }
+
+    /// Takes a node that somebody else opened for the image that it is: one whose file this is. Its own name stays what
+    /// commands call it by.
+    pub(crate) fn adopt(&mut self, image: &ImageRef) {
+        let ours = format_node(image.id);
+        if self.nodes.contains_key(&ours) {
+            return;
+        }
+        let is_it = |node: &&Node| {
+            node_role(&node.name) == NodeRole::Foreign
+                && FORMATS.contains(&node.drv.as_str())
+                && self.file_of(&node.name).is_some_and(|file| is_same(&file, &image.path))
+        };
+        let Some(found) = self.nodes.values().find(is_it).map(|node| node.name.clone()) else {
+            return;
+        };
+        if let Some(node) = self.nodes.remove(&found) {
+            self.nodes.insert(ours.clone(), node);
+        }
+        if let Some(below) = self.below.remove(&found) {
+            self.below.insert(ours.clone(), below);
+        }
+        let children = self.below.values_mut().flatten().map(|(_, child)| child);
+        for name in children.chain(self.roots.iter_mut().map(|(_, root)| root)) {
+            if *name == found {
+                name.clone_from(&ours);
+            }
+        }
+    }
+
+    /// The name by which commands know a node of this graph.
+    pub(crate) fn command_name<'a>(&'a self, node: &'a str) -> &'a str {
+        self.nodes.get(node).map_or(node, |node| node.name.as_str())
+    }
+
     /// Whether `above` stands on the second node of the image below it.
     pub(crate) fn stands_on_shadow(&self, above: ImageId, below: ImageId) -> bool {
         self.child(&format_node(above), "backing") == Some(&shadow_node(below))
@@ -272,21 +352,30 @@ impl Observed {
         child.map(|(_, node)| node.as_str())
     }
 
-    /// Layers from `root` down, base first. Bounded by the number of nodes: a hostile answer cannot make it loop.
+    /// Layers from `root` down, base first.
     fn walk(&self, root: &str) -> Vec<ImageId> {
-        let mut layers = Vec::new();
+        let image = |node: &&str| match node_role(node) {
+            NodeRole::Format(image) | NodeRole::Shadow(image) => Some(image),
+            NodeRole::Protocol(_) | NodeRole::MergeFilter | NodeRole::Foreign => None,
+        };
+        self.descend(root).iter().rev().filter_map(image).collect()
+    }
+
+    /// The nodes from `root` down the chain. Bounded by their number: a hostile answer cannot make it loop.
+    fn descend<'a>(&'a self, root: &'a str) -> Vec<&'a str> {
+        let mut nodes = Vec::new();
         let mut seen = HashSet::new();
         let mut next = Some(root);
         while let Some(node) = next.filter(|node| seen.insert((*node).to_owned())) {
-            next = if let NodeRole::Format(image) | NodeRole::Shadow(image) = node_role(node) {
-                layers.push(image);
-                self.child(node, "backing")
-            } else {
-                self.child(node, "backing").or_else(|| self.child(node, "file"))
+            nodes.push(node);
+            next = match node_role(node) {
+                NodeRole::Format(_) | NodeRole::Shadow(_) => self.child(node, "backing"),
+                NodeRole::Protocol(_) | NodeRole::MergeFilter | NodeRole::Foreign => {
+                    self.child(node, "backing").or_else(|| self.child(node, "file"))
+                }
             };
         }
-        layers.reverse();
-        layers
+        nodes
     }
 
     /// At rest no device says which node is a disk's: it is the node with nothing above it whose chain has the uppermost
@@ -322,11 +411,62 @@ mod tests {
         Node {
             name: format_node(image),
             drv: "qcow2".into(),
+            file: String::new(),
             image: NodeImage { virtual_size: 0 },
             is_read_only: false,
             bitmaps: Vec::new(),
             children: None,
         }
+    }
+
+    #[test]
+    fn a_layer_of_somebody_else_is_seen_in_its_place_and_taken_for_the_image_whose_file_it_has() {
+        let (disk, ours, strange) = (DiskId::fresh(), ImageId::fresh(), ImageId::fresh());
+        let foreign = |name: &str, drv: &str, file: &str| Node {
+            name: name.to_owned(),
+            drv: drv.to_owned(),
+            file: file.to_owned(),
+            ..node(ours)
+        };
+        let edge = |role: &str, below: &str| (role.to_owned(), below.to_owned());
+        let filter = foreign("#block9", "commit_top", "/images/f.qcow2");
+        let top = foreign("#block1", "qcow2", "/images/f.qcow2");
+        let file = foreign("#block0", "file", "/images/f.qcow2");
+        let mut observed = Observed {
+            nodes: by_name(vec![node(ours), filter, top, file]),
+            roots: vec![(disk, "#block9".to_owned())],
+            ..Observed::default()
+        };
+        let edges = [
+            ("#block9", vec![edge("backing", "#block1")]),
+            (
+                "#block1",
+                vec![edge("file", "#block0"), edge("backing", &format_node(ours))],
+            ),
+        ];
+        observed
+            .below
+            .extend(edges.map(|(above, below)| (above.to_owned(), below)));
+        let graph = observed.graph();
+        assert_eq!(graph.chain(disk), Some([ours].as_slice()));
+        let file = PathBuf::from("/images/f.qcow2");
+        let node = "#block1".to_owned();
+        let seen = StrangeLayer {
+            disk,
+            node,
+            file: Some(file.clone()),
+            depth: 1,
+        };
+        assert_eq!(graph.strange, vec![seen], "a filter is no layer");
+        let format = stillpoint_types::ImageFormat::Cow;
+        observed.adopt(&ImageRef {
+            id: strange,
+            format,
+            path: file,
+        });
+        assert_eq!(observed.layers(disk), Some(vec![ours, strange]));
+        assert!(observed.graph().strange.is_empty());
+        assert_eq!(observed.command_name(&format_node(strange)), "#block1");
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub(crate) mod look;
 mod make;
 mod maps;
 mod seal;
+mod survey;
 mod tool;
 
-use crate::{gate::Gate, qcow2};
+use crate::{
+    gate::{Gate, Reason},
+    qcow2,
+};
 use async_trait::async_trait;
 use directory::{DRAFT_SUFFIX, Directory, MERGED_SUFFIX, split};
 use draft::{Claim, InWork};
@@ -35,9 +39,10 @@ use std::{
     path::{Path, PathBuf},
 };
 use stillpoint_engine::ports::{
-    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, ImageFacts, ImageRef, Images, MemoryRef, Merge, Progress,
-    Seal, Space,
+    Adoptable, Allocation, DirtyMap, Driven, DriverErrorKind, FoundFile, ImageFacts, ImageRef, Images, MemoryRef,
+    Merge, Progress, Seal, Space,
 };
+use stillpoint_qcow2::{Chain, Patience, Place};
 use stillpoint_types::ImageFormat;
 
 use look::backing_is;
@@ -114,6 +119,27 @@ impl Images for LocalImages {
             make::withdraw_draft("withdraw base image", &path)
         })
         .await
+    }
+
+    async fn list(&self, directory: &Path) -> Driven<Vec<FoundFile>> {
+        let directory = directory.to_owned();
+        blocking("list image files", move || survey::list(&directory)).await
+    }
+
+    async fn set_aside(&self, from: &Path, to: &Path) -> Driven<()> {
+        const OP: &str = "set a file aside";
+        let claim = Claim::take(OP, &self.in_work, from.to_owned())?;
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(OP, move || {
+            let _held = claim;
+            survey::set_aside(&from, &to)
+        })
+        .await
+    }
+
+    async fn contains(&self, below: &[ImageRef], top: &ImageRef) -> Driven<bool> {
+        let (below, top) = (below.to_vec(), top.clone());
+        blocking("compare images", move || survey::contains(&below, &top)).await
     }
 
     async fn is_taken(&self, image: &ImageRef) -> Driven<bool> {
@@ -193,8 +219,13 @@ impl Images for LocalImages {
                     .cloned()
             };
             let hint = (format == ImageFormat::Raw).then_some(format);
-            let adopted = Gate::check(&directory, &file_name, hint, &find)
-                .map_err(|refused| fault(DriverErrorKind::InvalidImage, OP, refused))?;
+            let adopted = Gate::check(&directory, &file_name, hint, &find).map_err(|refused| {
+                let kind = match refused.reason {
+                    Reason::InUse => DriverErrorKind::Busy,
+                    _ => DriverErrorKind::InvalidImage,
+                };
+                fault(kind, OP, refused)
+            })?;
             Ok(Adoptable {
                 facts: adopted.facts,
                 parent: adopted.parent.map(|image| image.id),
@@ -224,6 +255,33 @@ impl Images for LocalImages {
     async fn seal(&self, image: &ImageRef, durable: bool) -> Driven<Seal> {
         let path = image.path.clone();
         blocking("seal an image", move || seal::of(&path, durable)).await
+    }
+
+    async fn mark_data(&self, layers: &[ImageRef], mut map: DirtyMap) -> Driven<DirtyMap> {
+        const OP: &str = "read what a disk holds";
+        let layers = layers.to_vec();
+        blocking(OP, move || {
+            let place = |layer: &ImageRef| Place {
+                path: layer.path.clone(),
+                is_raw: layer.format == ImageFormat::Raw,
+            };
+            let places: Vec<Place> = layers.iter().map(place).collect();
+            let chain = Chain::open(&places)
+                .map_err(|(path, error)| fault(DriverErrorKind::Unsupported, OP, path.display()).caused_by(error))?;
+            let (mut at, end) = (0, chain.size_bytes().min(map.size_bytes()));
+            while at < end {
+                let found = chain.extents(at, end, Patience::Wait);
+                let found = found.map_err(|error| fault(DriverErrorKind::Io, OP, "its tables").caused_by(error))?;
+                for extent in found {
+                    if !extent.is_zero {
+                        map.mark(at, extent.length);
+                    }
+                    at += extent.length;
+                }
+            }
+            Ok(map)
+        })
+        .await
     }
 
     async fn load_map(&self, path: &Path) -> Driven<DirtyMap> {

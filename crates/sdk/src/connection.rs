@@ -18,7 +18,7 @@ const API_PATH: &str = "/ovirt-engine/api";
 /// How long an answer of the control plane may take, if the caller says nothing.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest answer of the control plane: a list of tens of thousands of VMs.
-const ANSWER_MAX_BYTES: usize = 64 << 20;
+pub(crate) const ANSWER_MAX_BYTES: usize = 64 << 20;
 /// The longest answer to a login.
 const LOGIN_MAX_BYTES: usize = 64 << 10;
 
@@ -173,6 +173,18 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
 }
 
+impl Incoming {
+    pub(crate) fn correlation_id(&self) -> Option<String> {
+        correlation_id(&self.headers)
+    }
+}
+
+/// The text by which the server names a request in its log.
+pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<String> {
+    let sent = headers.get("correlation-id").and_then(|value| value.to_str().ok());
+    sent.map(str::to_owned)
+}
+
 impl Connection {
     /// Begins a connection to a server, by the URL of its API. Without a path, `/ovirt-engine/api` is meant.
     #[must_use]
@@ -192,6 +204,14 @@ impl Connection {
     #[must_use]
     pub fn system_service(&self) -> SystemService {
         SystemService(Locator::root(self.clone()))
+    }
+
+    /// Finds out whether the server is there and lets this user in; the first request would do the same.
+    ///
+    /// # Errors
+    /// [`Error::Auth`]: it does not let the user in. Others: as of any request.
+    pub async fn test(&self) -> Result<(), Error> {
+        self.system_service().get(crate::GetOptions::new()).await.map(drop)
     }
 
     /// Ends the login that this connection made; a token that it was given stays good.
@@ -218,6 +238,16 @@ impl Connection {
 
     pub(crate) fn user_agent(&self) -> &str {
         &self.0.user_agent
+    }
+
+    /// How long an answer may take, if the call says nothing.
+    pub(crate) fn limit(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// The token is the caller's: there is no other one to be had.
+    pub(crate) fn has_own_token(&self) -> bool {
+        self.0.has_own_token
     }
 
     /// The path of the API, for hrefs.
@@ -262,10 +292,7 @@ impl Connection {
         headers.insert("Version", HeaderValue::from_static("4"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/xml"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .map_err(|_no_header| Error::Usage("the token has characters that no token has".into()))?;
-        bearer.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, bearer);
+        headers.insert(header::AUTHORIZATION, bearer(token)?);
         // The other SDKs say it twice as well: old engines look at the header only.
         if let Some((_, value)) = outgoing.query.iter().find(|(name, _)| name == "all_content") {
             headers.insert("All-Content", header_value("All-Content", value)?);
@@ -295,7 +322,31 @@ impl Connection {
             .map_err(|error| Error::Usage(format!("this cannot be sent: {error}")))
     }
 
-    async fn exchange(&self, request: &str, sent: http::Request<Body>, max_bytes: usize) -> Result<Incoming, Error> {
+    /// A request for what is beside the API: an absolute path, a body that is JSON or empty.
+    pub(crate) fn json_request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        token: &SecretString,
+    ) -> Result<http::Request<Body>, Error> {
+        let has_body = !body.is_empty();
+        let mut sent = self.request(method.clone(), path, body)?;
+        let headers = sent.headers_mut();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if has_body {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        headers.insert(header::AUTHORIZATION, bearer(token)?);
+        Ok(sent)
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        request: &str,
+        sent: http::Request<Body>,
+        max_bytes: usize,
+    ) -> Result<Incoming, Error> {
         let answer = self
             .0
             .http
@@ -317,7 +368,7 @@ impl Connection {
     }
 
     /// A token that is not `expired`. One login at a time: whoever waited takes the new token.
-    async fn log_in(&self, expired: Option<&SecretString>) -> Result<SecretString, Error> {
+    pub(crate) async fn log_in(&self, expired: Option<&SecretString>) -> Result<SecretString, Error> {
         let mut known = self.0.token.lock().await;
         if let Some(token) = known.as_ref()
             && expired.is_none_or(|old| old.expose_secret() != token.expose_secret())
@@ -372,6 +423,7 @@ impl Connection {
                 status: answer.status.as_u16(),
                 reason: text("error_code"),
                 detail: text("error_description").or_else(|| text("error")),
+                correlation_id: answer.correlation_id(),
             };
             // Servers refuse a login with 400: what is meant is 401.
             let is_server = answer.status.is_server_error() || answer.status == StatusCode::NOT_FOUND;
@@ -389,7 +441,15 @@ fn or_slash(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
 
-fn header_value(name: &str, value: &str) -> Result<HeaderValue, Error> {
+/// The token as a header.
+fn bearer(token: &SecretString) -> Result<HeaderValue, Error> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+        .map_err(|_no_header| Error::Usage("the token has characters that no token has".into()))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
+}
+
+pub(crate) fn header_value(name: &str, value: &str) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(value)
         .map_err(|_no_value| Error::Usage(format!("{value:?} is no value of the header {name}")))
 }

@@ -13,6 +13,8 @@ pub struct Refusal {
     pub reason: Option<String>,
     /// What exactly is wrong, as the fault says.
     pub detail: Option<String>,
+    /// The text by which the server's log and events name the request, if it told one (`correlation-id`).
+    pub correlation_id: Option<String>,
 }
 
 impl fmt::Display for Refusal {
@@ -64,6 +66,16 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// What the server had accepted went wrong afterwards.
+    #[error("{what} is in status {status}{}", .why.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Ended {
+        /// What it happened to, with its id.
+        what: String,
+        /// Its status.
+        status: String,
+        /// What the server says about it.
+        why: Option<String>,
+    },
     /// The caller gave something that no request can be made of; nothing was sent.
     #[error("{0}")]
     Usage(String),
@@ -87,6 +99,7 @@ impl Error {
             Self::Transport { .. }
             | Self::Timeout { .. }
             | Self::Protocol { .. }
+            | Self::Ended { .. }
             | Self::Usage(_)
             | Self::Setup { .. } => None,
         }
@@ -104,7 +117,12 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Timeout { .. } => true,
-            Self::Auth(_) | Self::NotFound(_) | Self::Protocol { .. } | Self::Usage(_) | Self::Setup { .. } => false,
+            Self::Auth(_)
+            | Self::NotFound(_)
+            | Self::Protocol { .. }
+            | Self::Ended { .. }
+            | Self::Usage(_)
+            | Self::Setup { .. } => false,
             Self::Refused(refusal) => matches!(refusal.status, 429 | 500 | 502..=504),
         }
     }

@@ -8,6 +8,7 @@
 
 use crate::{
     Connection, Error, Refusal,
+    connection::correlation_id,
     extent::{self, Extent, ExtentContext},
     transport::{self, Body},
 };
@@ -285,6 +286,7 @@ impl ImageClient {
             return Ok((request, answer));
         }
         let status = answer.status().as_u16();
+        let correlation_id = correlation_id(answer.headers());
         let said = note(&request, answer).await.unwrap_or_default();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         Err(Error::refused(Refusal {
@@ -292,6 +294,7 @@ impl ImageClient {
             status,
             reason: None,
             detail: Some(said).filter(|text| !text.is_empty()),
+            correlation_id,
         }))
     }
 }

@@ -8,7 +8,16 @@
 //! * A service is a path: making one sends nothing. Its methods return a [`Request`], which is sent when it is awaited,
 //!   or at once with the option `wait(false)`.
 //! * [`Error`] tells a refusal, with the fault's reason and detail, from a connection that broke.
+//! * [`Connection::get_json`], [`Connection::listen`]: what a server has beside the API.
 //! * [`ImageClient`]: extents, reads, writes, zeroes of a disk behind a transfer.
+//! * [`volume`]: OpenStack's volumes (Cinder v3), and its users, projects and keys (Keystone v3).
+//!
+//! Names are those of the other SDKs, so their documentation holds here: in Ruby
+//! `vms_service.vm_service('123').backups_service.add(backup, require_consistency: true, wait: false)`, here
+//! `vms_service().vm_service("123").backups_service().add(&backup, AddBackupOptions::new().require_consistency(true).wait(false))`.
+//!
+//! Three programs that can be run as they are, and are run by the tests, are in `examples/`: `incremental_backup` (a VM's
+//! disks into files), `snapshot_and_wait`, and `changed_extents` (what has changed since a checkpoint, and nothing else).
 //!
 //! ```no_run
 //! use stillpoint_sdk::{AddBackupOptions, CallOptions, Connection, GetOptions, by_id, types::{Backup, Disk}};
@@ -24,7 +33,27 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What an error says, and what to do with it:
+//!
+//! ```no_run
+//! use stillpoint_sdk::{Error, GetOptions, VmService};
+//!
+//! # async fn example(vm: VmService) -> Result<(), Error> {
+//! match vm.get(GetOptions::new()).await {
+//!     Ok(vm) => println!("{:?}", vm.status),
+//!     Err(Error::NotFound(_)) => println!("it is gone, or was never this user's"),
+//!     // The fault of the server: its detail names object, cause, blocker and remedy.
+//!     Err(Error::Refused(refusal)) => println!("{} {:?}", refusal.status, refusal.detail),
+//!     // Nobody knows whether the request was carried out: read before sending a change again.
+//!     Err(error) if error.is_transient() => println!("{error}: ask again"),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod beside;
 mod connection;
 mod error;
 mod extent;
@@ -35,7 +64,9 @@ mod service;
 mod services;
 mod tls;
 mod transport;
+pub mod volume;
 
+pub use beside::{Listening, Message};
 pub use connection::{Builder, Connection};
 pub use error::{Error, Refusal};
 pub use extent::{Extent, ExtentContext};

@@ -101,6 +101,10 @@ options! {
         max: u32,
         /// A query of the search language; collections that have none ignore it.
         search: &str,
+        /// Whether the search tells large letters from small ones. Default: as the server likes.
+        case_sensitive: bool,
+        /// Of events: those with a larger index than this one only. Other collections ignore it.
+        from: u64,
         /// Whether the answer holds what is left out else.
         all_content: bool,
     }

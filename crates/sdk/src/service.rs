@@ -171,6 +171,7 @@ fn refusal(answer: &Incoming, fault: Option<&Fault>) -> Refusal {
         status: answer.status.as_u16(),
         reason: fault.and_then(|fault| fault.reason.clone()),
         detail: fault.and_then(|fault| fault.detail.clone()),
+        correlation_id: answer.correlation_id(),
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::{
     backup::BackupCommand,
     client::{
-        CheckpointCommand, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, SnapshotCommand,
-        TransferCommand, VmCommand, code,
+        CheckpointCommand, CloudCommon, Common, DiskCommand, EventCommand, ExplainOptions, JobCommand, KeyCommand,
+        ProjectCommand, RepairOptions, SnapshotCommand, TransferCommand, UserCommand, VmCommand, VolumeCommand, code,
         shell::{CompletionOptions, ManOptions},
     },
 };
@@ -36,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   stillpoint snapshot restore db1 'before upgrade' --dry-run
                                                       what would be lost by going back
   stillpoint explain db1                              why it is in its state, what would help
+  stillpoint repair --plan                            what is damaged, what would mend it
   stillpoint backup run db1 --to /backup/db1          a point of a VM, in full
   stillpoint backup restore /backup/db1 --as db1-new  a new VM from the newest point
   stillpoint completions bash >~/.stillpoint-completions
@@ -112,6 +113,34 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: EventCommand,
     },
+    /// Volumes and their snapshots, as OpenStack has them: list, make, extend, revert, delete.
+    Volume {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
+    /// Users: list, make, disable, delete, passwords, roles.
+    User {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Projects: what VMs, disks and volumes belong to.
+    Project {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: ProjectCommand,
+    },
+    /// Keys (application credentials): by which programs log in.
+    Key {
+        #[command(flatten)]
+        common: CloudCommon,
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Say why a VM, a disk, a snapshot or a job is in its state, and what would help.
     #[command(after_help = "Examples:
   stillpoint explain db1
@@ -124,6 +153,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: ExplainOptions,
     },
+    /// Look for damage that no job explains, and mend it: layers of other tools, half merges, lost maps.
+    ///
+    /// Shows what was seen, what is recorded, what would be done, and what would be lost. Data are never destroyed: a file
+    /// that is no image any more is kept in the images' directory, in orphans/. Code 0: nothing is damaged. Code 9: damage
+    /// was found and is left. For administrators.
+    #[command(after_help = "Examples:
+  stillpoint repair --plan                            what is damaged; nothing is changed
+  stillpoint repair --plan --json
+  stillpoint repair 3f6a90d14be07c52                  mends one finding, after a question
+  stillpoint repair --yes                             mends all that can be mended")]
+    Repair {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: RepairOptions,
+    },
     /// Look at this host: QEMU, KVM, userfaultfd, disk space, the data directory; each with its remedy.
     Doctor(DoctorOptions),
     /// Print a script that completes commands in a shell.
@@ -135,6 +180,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   stillpoint man ~/.local/share/man/man1")]
     Man(ManOptions),
+    /// Print the reference of all commands, as Markdown: docs/reference/cli.md is made by it.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Which accelerator guests run on.
@@ -176,7 +224,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address to listen on; port 0 takes any free one. Default: 127.0.0.1:8080.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", env = "STILLPOINT_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// off, auto (a certificate of our own CA, made at the first start), or CERT,KEY (PEM files). Default: off on
     /// loopback, auto elsewhere.

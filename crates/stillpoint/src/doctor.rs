@@ -2,6 +2,7 @@
 //!
 //! It starts nothing that stays and changes nothing. Exit code 0 when a daemon could run here, 1 when not.
 
+use crate::client::print;
 use crate::{Failure, cli::DoctorOptions, serve::default_data_dir};
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +27,6 @@ struct Report {
 }
 
 impl Report {
-    #[expect(clippy::print_stdout, reason = "this is a command for people")]
     fn say(&mut self, verdict: Verdict, what: &str, remedy: Option<&str>) {
         let mark = match verdict {
             Verdict::Good => "ok   ",
@@ -34,9 +34,10 @@ impl Report {
             Verdict::Bad => "BAD  ",
         };
         self.bad += usize::from(verdict == Verdict::Bad);
-        println!("{mark} {what}");
-        if let Some(remedy) = remedy {
-            println!("      {remedy}");
+        let remedy = remedy.map_or_else(String::new, |remedy| format!("\n      {remedy}"));
+        // Who has read enough is told no more; the exit code says the rest.
+        if let Err(trouble) = print(&format!("{mark} {what}{remedy}")) {
+            tracing::debug!(%trouble, "standard output cannot be written to");
         }
     }
 }

@@ -13,7 +13,7 @@ mod serve;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use client::{Asked, Common, Trouble};
+use client::{Asked, CloudAsked, CloudCommon, Common, Trouble};
 use std::process::ExitCode;
 
 /// A failure to start: the exit code, and a message that says what to do.
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(Failure { code, message }) => {
-            eprintln!("stillpoint: {message}");
+            client::shown::note(&format!("stillpoint: {message}"));
             ExitCode::from(code)
         }
     }
@@ -63,14 +63,24 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Transfer { common, command } => ask(&common, Asked::Transfer(command)),
         Command::Job { common, command } => ask(&common, Asked::Job(command)),
         Command::Event { common, command } => ask(&common, Asked::Event(command)),
+        Command::Volume { common, command } => ask_cloud(&common, CloudAsked::Volume(command)),
+        Command::User { common, command } => ask_cloud(&common, CloudAsked::User(command)),
+        Command::Project { common, command } => ask_cloud(&common, CloudAsked::Project(command)),
+        Command::Key { common, command } => ask_cloud(&common, CloudAsked::Key(command)),
         Command::Explain { common, options } => ask(&common, Asked::Explain(options)),
+        Command::Repair { common, options } => ask(&common, Asked::Repair(options)),
         Command::Completions(options) => client::shell::completions(&options).map_err(Trouble::into_failure),
         Command::Man(options) => client::shell::man(&options).map_err(Trouble::into_failure),
+        Command::Reference => client::reference::show().map_err(Trouble::into_failure),
     }
 }
 
 fn ask(common: &Common, asked: Asked) -> Result<ExitCode, Failure> {
     until_done(client::execute(common, asked))
+}
+
+fn ask_cloud(common: &CloudCommon, asked: CloudAsked) -> Result<ExitCode, Failure> {
+    until_done(client::execute_cloud(common, asked))
 }
 
 /// Runs a client's command. Whoever pressed Ctrl-C does not wait for a file that is still being read.

@@ -42,6 +42,8 @@ pub struct CheckpointDiskRow {
     pub size_bytes: u64,
     /// There is a map of further changes; without it that map is empty.
     pub map: bool,
+    /// The anchor came down from a left branch, or may have: the map has more than any layer still tells.
+    pub moved: bool,
 }
 
 fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
@@ -63,6 +65,7 @@ fn disk_row(row: &Row<'_>) -> rusqlite::Result<CheckpointDiskRow> {
         image: text(row, "image_id")?,
         size_bytes: quantity(row, "size_bytes")?,
         map: row.get("map")?,
+        moved: row.get("moved")?,
     })
 }
 
@@ -89,14 +92,16 @@ pub fn insert(tx: &Tx, c: &CheckpointRow) -> Stored<()> {
 pub fn add_disk(tx: &Tx, d: &CheckpointDiskRow) -> Stored<()> {
     tx.sql()
         .prepare_cached(
-            "INSERT INTO checkpoint_disk (checkpoint_id, disk_id, image_id, size_bytes, map) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO checkpoint_disk (checkpoint_id, disk_id, image_id, size_bytes, map, moved)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             d.checkpoint.to_string(),
             d.disk.to_string(),
             d.image.to_string(),
             stored(d.size_bytes),
-            d.map
+            d.map,
+            d.moved
         ])?;
     Ok(())
 }
@@ -164,10 +169,19 @@ pub fn anchored_leaves(conn: &Conn) -> Stored<Vec<ImageId>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// Moves every anchor from one image to another.
+/// All disks of all checkpoints, those of each disk oldest checkpoint first.
+pub fn all_disks(conn: &Conn) -> Stored<Vec<CheckpointDiskRow>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT d.* FROM checkpoint_disk AS d JOIN checkpoint AS c ON c.id = d.checkpoint_id
+         ORDER BY d.disk_id, c.created_at, c.rowid",
+    )?;
+    Ok(statement.query_map([], disk_row)?.collect::<Result<_, _>>()?)
+}
+
+/// Moves every anchor from one image, a left branch's, to another.
 pub fn move_anchors(tx: &Tx, from: ImageId, to: ImageId) -> Stored<()> {
     tx.sql()
-        .prepare_cached("UPDATE checkpoint_disk SET image_id = ?2 WHERE image_id = ?1")?
+        .prepare_cached("UPDATE checkpoint_disk SET image_id = ?2, moved = 1 WHERE image_id = ?1")?
         .execute(params![from.to_string(), to.to_string()])?;
     Ok(())
 }

@@ -110,6 +110,72 @@ pub fn get(conn: &Conn, index: i64) -> Stored<Option<EventRow>> {
         .optional()?)
 }
 
+/// How far back [`about`] looks: events have no index by what they are about, and old ones explain nothing.
+const LATELY: i64 = 20_000;
+
+/// The newest events about a VM or a disk, newest first.
+pub fn about(conn: &Conn, vm: Option<VmId>, disk: Option<DiskId>, limit: u32) -> Stored<Vec<EventRow>> {
+    let sql = format!(
+        "SELECT * FROM event WHERE idx > (SELECT coalesce(max(idx), 0) FROM event) - {LATELY}
+         AND (vm_id = ?1 OR disk_id = ?2) ORDER BY idx DESC LIMIT ?3"
+    );
+    let (vm, disk) = (vm.map(|id| id.to_string()), disk.map(|id| id.to_string()));
+    let mut statement = conn.sql().prepare_cached(&sql)?;
+    Ok(statement
+        .query_map(params![vm, disk, limit], event_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The newest events of one request, newest first.
+pub fn of_request(conn: &Conn, correlation_id: &str, limit: u32) -> Stored<Vec<EventRow>> {
+    let mut statement = conn
+        .sql()
+        .prepare_cached("SELECT * FROM event WHERE correlation_id = ?1 ORDER BY idx DESC LIMIT ?2")?;
+    Ok(statement
+        .query_map(params![correlation_id, limit], event_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The events after one, in projects (`None`: all, those of the installation too), oldest first.
+pub fn after(conn: &Conn, projects: Option<&[ProjectId]>, index: i64, limit: u32) -> Stored<Vec<EventRow>> {
+    let mut values = vec![index.to_string()];
+    let mut wheres = "idx > CAST(?1 AS INTEGER)".to_owned();
+    only_projects(projects, "project_id", &mut wheres, &mut values);
+    let sql = format!("SELECT * FROM event WHERE {wheres} ORDER BY idx LIMIT {limit}");
+    let mut statement = conn.sql().prepare_cached(&sql)?;
+    let values = rusqlite::params_from_iter(values);
+    Ok(statement.query_map(values, event_row)?.collect::<Result<_, _>>()?)
+}
+
+/// The events of some codes since an instant, in projects (`None`: all), oldest first: the newest `limit`.
+pub fn of_codes(
+    conn: &Conn,
+    projects: Option<&[ProjectId]>,
+    codes: &[u32],
+    since: Micros,
+    limit: u32,
+) -> Stored<Vec<EventRow>> {
+    let mut values = Vec::new();
+    let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+    let mut wheres = format!(
+        "idx > (SELECT coalesce(max(idx), 0) FROM event) - {LATELY} AND at >= {since} AND code IN ({})",
+        codes.join(", ")
+    );
+    only_projects(projects, "project_id", &mut wheres, &mut values);
+    let sql = format!("SELECT * FROM event WHERE {wheres} ORDER BY idx DESC LIMIT {limit}");
+    let mut statement = conn.sql().prepare(&sql)?;
+    let values = rusqlite::params_from_iter(values);
+    let mut rows: Vec<EventRow> = statement.query_map(values, event_row)?.collect::<Result<_, _>>()?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// The number of the newest event; 0: there is none.
+pub fn newest(conn: &Conn) -> Stored<i64> {
+    let sql = "SELECT coalesce(max(idx), 0) AS newest FROM event";
+    Ok(conn.sql().prepare_cached(sql)?.query_row([], |row| row.get("newest"))?)
+}
+
 /// Per VM, which of two codes its newest event with either has.
 pub fn last_codes(conn: &Conn, codes: [u32; 2]) -> Stored<Vec<(VmId, u32)>> {
     let mut statement = conn.sql().prepare_cached(

@@ -7,7 +7,7 @@
 
 use crate::{
     Conn, Query, Rows, Sort, StoreError, Stored, Tx,
-    column::{listed, text, text_opt},
+    column::{listed, rows_of, text, text_opt},
     find::{self, Table},
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -187,12 +187,38 @@ pub fn steps(conn: &Conn, id: JobId) -> Stored<Vec<StepRow>> {
         .collect::<Result<_, _>>()?)
 }
 
+/// The steps of several jobs, those of each in order.
+pub fn steps_of(conn: &Conn, jobs: &[JobId]) -> Stored<Vec<StepRow>> {
+    let sql = "SELECT * FROM job_step WHERE job_id IN ({}) ORDER BY job_id, seq";
+    rows_of(conn, sql, jobs, step_row)
+}
+
 /// Every job of ours that has not ended, oldest first.
 pub fn unfinished(conn: &Conn) -> Stored<Vec<JobRow>> {
     let mut statement = conn.sql().prepare_cached(
         "SELECT * FROM job WHERE state IN ('queued', 'running', 'unwinding') AND kind <> 'client' ORDER BY id",
     )?;
     Ok(statement.query_map([], job_row)?.collect::<Result<_, _>>()?)
+}
+
+/// Jobs that are under way, or have ended since an instant, in projects (`None`: all), oldest first: the newest `limit`.
+pub fn lately(conn: &Conn, projects: Option<&[ProjectId]>, ended_since: Micros, limit: u32) -> Stored<Vec<JobRow>> {
+    let of = |condition: &str, mut values: Vec<String>| -> Stored<Vec<JobRow>> {
+        let mut wheres = condition.to_owned();
+        crate::event::only_projects(projects, "project_id", &mut wheres, &mut values);
+        let sql = format!("SELECT * FROM job WHERE {wheres} ORDER BY id DESC LIMIT {limit}");
+        let mut statement = conn.sql().prepare_cached(&sql)?;
+        let values = rusqlite::params_from_iter(values);
+        Ok(statement.query_map(values, job_row)?.collect::<Result<_, _>>()?)
+    };
+    // Two questions, each with its index.
+    let mut rows = of("state IN ('queued', 'running', 'unwinding')", Vec::new())?;
+    rows.extend(of(
+        "ended_at IS NOT NULL AND ended_at >= CAST(?1 AS INTEGER)",
+        vec![ended_since.to_string()],
+    )?);
+    rows.sort_by_key(|row| row.id);
+    Ok(rows)
 }
 
 /// Every job that waits for an operator or the next start.
@@ -409,6 +435,29 @@ pub fn holder(conn: &Conn, kind: &str, entity: &str) -> Stored<Option<LockRow>> 
          ORDER BY mode LIMIT 1",
     )?;
     Ok(statement.query_row([kind, entity], lock_row).optional()?)
+}
+
+/// Everybody who holds an entity, the strictest first.
+pub fn locks_of(conn: &Conn, kind: &str, entity: &str) -> Stored<Vec<LockRow>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT entity_lock.kind AS lock_kind, entity_id, mode, job_id, job.kind AS job_kind, description, created_at
+         FROM entity_lock JOIN job ON job.id = job_id WHERE entity_lock.kind = ?1 AND entity_id = ?2
+         ORDER BY mode, job_id",
+    )?;
+    Ok(statement
+        .query_map([kind, entity], lock_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+/// What a job holds.
+pub fn locks_by(conn: &Conn, id: JobId) -> Stored<Vec<LockRow>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT entity_lock.kind AS lock_kind, entity_id, mode, job_id, job.kind AS job_kind, description, created_at
+         FROM entity_lock JOIN job ON job.id = job_id WHERE job_id = ?1 ORDER BY entity_lock.kind, entity_id",
+    )?;
+    Ok(statement
+        .query_map([id.to_string()], lock_row)?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Every lock of a kind, the strictest of an entity first. They are as many as the jobs that run need.

@@ -41,10 +41,12 @@ pub mod image;
 pub mod job;
 pub mod message;
 pub mod meta;
+pub mod numbers;
 pub mod offer;
 pub mod preview;
 pub mod project;
 pub mod quota;
+pub mod repair;
 pub mod role;
 pub mod scoped_token;
 pub mod seal;
@@ -82,7 +84,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long work waits for room in a full queue before it is refused.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(30);
@@ -147,7 +149,9 @@ struct Inner {
     writes: mpsc::Sender<writer::Message>,
     reads: mpsc::Sender<readers::Message>,
     stopping: Arc<AtomicBool>,
-    commits: Arc<AtomicU64>,
+    commits: Arc<watch::Sender<u64>>,
+    /// Microseconds that commits took, all together.
+    committing: Arc<AtomicU64>,
     asked: Arc<AtomicU64>,
     /// Readers first, then the writer: the last one to end moves the WAL into the file.
     threads: Mutex<Vec<JoinHandle<Result<(), StoreError>>>>,
@@ -167,7 +171,7 @@ impl Store {
         })?;
         let write_connection = open_writer(path)?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let (commits, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (commits, asked) = (Arc::new(watch::Sender::new(0)), Arc::new(AtomicU64::new(0)));
         let (reads, read_queue) = mpsc::channel(readers::QUEUE_MAX);
         let read_queue: readers::Queue = Arc::new(Mutex::new(read_queue));
         let (writes, write_queue) = mpsc::channel(writer::QUEUE_MAX);
@@ -188,15 +192,17 @@ impl Store {
                 readers::run(connection, &queue, &stopping)
             })?);
         }
-        let (stop, count) = (Arc::clone(&stopping), Arc::clone(&commits));
+        let committing = Arc::new(AtomicU64::new(0));
+        let (stop, count, spent) = (Arc::clone(&stopping), Arc::clone(&commits), Arc::clone(&committing));
         threads.push(spawn(path, "store-writer", move || {
-            writer::run(write_connection, write_queue, &stop, &count)
+            writer::run(write_connection, write_queue, &stop, &count, &spent)
         })?);
         let inner = Inner {
             writes,
             reads,
             stopping,
             commits,
+            committing,
             asked,
             threads: Mutex::new(threads),
         };
@@ -249,7 +255,19 @@ impl Store {
     /// How many transactions were committed since the store was opened: fewer than writes when they come together.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.inner.commits.load(Ordering::Relaxed)
+        *self.inner.commits.borrow()
+    }
+
+    /// Wakes whoever shows what the catalogue holds: its value is [`Store::commits`], and changes after each commit.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.commits.subscribe()
+    }
+
+    /// How long commits have taken since the store was opened, all together: what writers wait for is mostly this.
+    #[must_use]
+    pub fn committing(&self) -> Duration {
+        Duration::from_micros(self.inner.committing.load(Ordering::Relaxed))
     }
 
     /// How many statements were run since the store was opened, those that begin and end transactions among them: what a

@@ -79,6 +79,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/sqlite/0012_volume_backup.sql"),
     },
     Migration {
+        version: 13,
+        name: "repair",
+        sql: include_str!("../migrations/sqlite/0013_repair.sql"),
+    },
+    Migration {
         version: 14,
         name: "seal",
         sql: include_str!("../migrations/sqlite/0014_seal.sql"),

@@ -5,7 +5,7 @@ use crate::{
     column::{quantity, rows_of, stored, text, text_opt},
 };
 use rusqlite::{OptionalExtension, Row, params};
-use stillpoint_types::{DiskId, DomainId, ImageId, MemoryId, Micros, SnapshotId, SnapshotType, VmId};
+use stillpoint_types::{DiskId, DomainId, ImageFormat, ImageId, MemoryId, Micros, SnapshotId, SnapshotType, VmId};
 
 /// A snapshot's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +158,32 @@ pub fn disks(conn: &Conn, id: SnapshotId) -> Stored<Vec<(DiskId, ImageId)>> {
     Ok(statement
         .query_map([id.to_string()], |row| {
             Ok((text(row, "disk_id")?, text(row, "image_id")?))
+        })?
+        .collect::<Result<_, _>>()?)
+}
+
+/// Each image that a snapshot of the VM holds, with its format, asked for together.
+pub fn images_of_vm(conn: &Conn, vm: VmId) -> Stored<Vec<(SnapshotId, ImageId, ImageFormat)>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT snapshot_id, image_id, image.format AS format FROM snapshot_disk
+         JOIN snapshot ON snapshot.id = snapshot_id JOIN image ON image.id = image_id WHERE snapshot.vm_id = ?1",
+    )?;
+    Ok(statement
+        .query_map([vm.to_string()], |row| {
+            Ok((text(row, "snapshot_id")?, text(row, "image_id")?, text(row, "format")?))
+        })?
+        .collect::<Result<_, _>>()?)
+}
+
+/// Bytes of the memories of a VM's snapshots, of those that have one.
+pub fn memory_bytes_of_vm(conn: &Conn, vm: VmId) -> Stored<Vec<(SnapshotId, u64)>> {
+    let mut statement = conn.sql().prepare_cached(
+        "SELECT snapshot.id AS id, memory.size_bytes AS size_bytes FROM snapshot
+         JOIN memory ON memory.id = snapshot.memory_id WHERE snapshot.vm_id = ?1",
+    )?;
+    Ok(statement
+        .query_map([vm.to_string()], |row| {
+            Ok((text(row, "id")?, quantity(row, "size_bytes")?))
         })?
         .collect::<Result<_, _>>()?)
 }

@@ -24,8 +24,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How much work may wait; then callers wait for room. Enough for every connection of a busy daemon.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -101,7 +102,8 @@ pub(crate) fn run(
     conn: Conn,
     mut queue: mpsc::Receiver<Message>,
     stopping: &AtomicBool,
-    commits: &AtomicU64,
+    commits: &watch::Sender<u64>,
+    committing: &AtomicU64,
 ) -> Result<(), StoreError> {
     let tx = Tx(conn);
     let mut behind = 0;
@@ -118,11 +120,11 @@ pub(crate) fn run(
                 None
             };
         }
-        let before = commits.load(Ordering::Relaxed);
+        let before = *commits.borrow();
         while !batch.is_empty() {
-            commit_some(&tx, &mut batch, commits);
+            commit_some(&tx, &mut batch, commits, committing);
         }
-        behind += commits.load(Ordering::Relaxed).wrapping_sub(before);
+        behind += commits.borrow().wrapping_sub(before);
         if behind >= CHECKPOINT_PERIOD {
             move_wal(&tx);
             behind = 0;
@@ -148,7 +150,7 @@ fn move_wal(tx: &Tx) {
 
 /// Runs the batch in one transaction and answers what it ran. If the transaction breaks on the way, what was not begun
 /// stays in `batch` for another one. Always takes something from `batch`.
-fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &AtomicU64) {
+fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &watch::Sender<u64>, committing: &AtomicU64) {
     let mut ran = Vec::with_capacity(batch.len());
     if let Err(error) = tx.sql().execute_batch("BEGIN IMMEDIATE") {
         ran.extend(batch.drain(..));
@@ -164,11 +166,14 @@ fn commit_some(tx: &Tx, batch: &mut VecDeque<Box<dyn Work>>, commits: &AtomicU64
         }
     }
     let end = if kept { "COMMIT" } else { "ROLLBACK" };
+    let begun = Instant::now();
     if let Err(error) = tx.sql().execute_batch(end) {
         return give_up(tx, ran, "commit", error);
     }
     if kept {
-        commits.fetch_add(1, Ordering::Relaxed);
+        let spent = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        committing.fetch_add(spent, Ordering::Relaxed);
+        commits.send_modify(|count| *count = count.wrapping_add(1));
     }
     for work in ran {
         work.answer(None);

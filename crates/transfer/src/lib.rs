@@ -36,6 +36,12 @@ impl Transfer {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Bytes that clients have read and written since the start, zeroes that were not sent among the written.
+    #[must_use]
+    pub fn moved_bytes(&self) -> (u64, u64) {
+        self.0.totals()
+    }
 }
 
 #[async_trait]
@@ -58,6 +64,12 @@ impl DataPlane for Transfer {
     /// None.
     async fn status(&self, id: &TicketId) -> Driven<Option<TicketStatus>> {
         Ok(self.0.status(id))
+    }
+
+    /// # Errors
+    /// None.
+    async fn moved(&self, id: &TicketId, cell_bytes: u64) -> Driven<Option<Vec<u64>>> {
+        Ok(self.0.moved(id, cell_bytes))
     }
 
     /// # Errors

@@ -34,6 +34,27 @@ impl RangeSet {
         }
     }
 
+    /// How many bytes of it each cell of that many bytes has, from byte 0 to the last cell that has any.
+    pub(crate) fn per_cell(&self, cell_bytes: u64) -> Vec<u64> {
+        let mut cells = Vec::new();
+        for (&start, &end) in &self.ranges {
+            let mut at = start;
+            while at < end {
+                let (Some(cell), Some(next)) = (at.checked_div(cell_bytes), at.checked_add(cell_bytes)) else {
+                    return cells;
+                };
+                let Ok(cell) = usize::try_from(cell) else { return cells };
+                let stop = end.min(next - at % cell_bytes);
+                if cells.len() <= cell {
+                    cells.resize(cell + 1, 0);
+                }
+                cells[cell] += stop - at;
+                at = stop;
+            }
+        }
+        cells
+    }
+
     /// How many bytes are in it.
     pub(crate) fn total(&self) -> u64 {
         self.total
@@ -55,6 +76,11 @@ mod tests {
                 bytes.extend(start..start + length);
             }
             prop_assert_eq!(set.total(), bytes.len() as u64);
+            let cells = set.per_cell(16);
+            for (cell, count) in (0_u64..).zip(&cells) {
+                prop_assert_eq!(*count, bytes.range(cell * 16..cell * 16 + 16).count() as u64, "cell {}", cell);
+            }
+            prop_assert_eq!(cells.iter().sum::<u64>(), set.total());
             let ends: Vec<_> = set.ranges.iter().collect();
             prop_assert!(ends.windows(2).all(|pair| pair[0].1 < pair[1].0));
         }

@@ -21,7 +21,10 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use stillpoint_engine::ports::{DirtyMap, Driven, DriverError, DriverErrorKind, Ticket, TicketId, TicketStatus};
@@ -73,6 +76,7 @@ pub(crate) struct Entry {
     /// What the client wants of it, if not all.
     dirty: Option<DirtyMap>,
     state: Mutex<State>,
+    moved: Arc<Moved>,
     running: TaskTracker,
     abort: CancellationToken,
 }
@@ -201,8 +205,15 @@ impl Operation {
         }
     }
 
-    /// Counts bytes that were read or written.
-    pub(crate) fn transferred(&self, offset: u64, bytes: u64) {
+    /// Counts bytes that were read.
+    pub(crate) fn has_read(&self, offset: u64, bytes: u64) {
+        self.entry.moved.read.fetch_add(bytes, Ordering::Relaxed);
+        self.entry.state().transferred.add(offset, offset + bytes);
+    }
+
+    /// Counts bytes that were written, or made zero.
+    pub(crate) fn has_written(&self, offset: u64, bytes: u64) {
+        self.entry.moved.written.fetch_add(bytes, Ordering::Relaxed);
         self.entry.state().transferred.add(offset, offset + bytes);
     }
 
@@ -259,14 +270,30 @@ fn key(id: &TicketId) -> Key {
     Sha256::digest(id.0.as_bytes()).into()
 }
 
+/// Bytes that went through all tickets, each time that they did.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) read: AtomicU64,
+    pub(crate) written: AtomicU64,
+}
+
 /// All tickets.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(Mutex<HashMap<Key, Arc<Entry>>>);
+pub(crate) struct Registry {
+    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+    moved: Arc<Moved>,
+}
 
 impl Registry {
+    /// Bytes that were read and written so far.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (count(&self.moved.read), count(&self.moved.written))
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry>>> {
         // Every change is one call of the map's.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entry(&self, id: &TicketId) -> Option<Arc<Entry>> {
@@ -302,6 +329,7 @@ impl Registry {
             }),
             source,
             dirty,
+            moved: Arc::clone(&self.moved),
             running: TaskTracker::new(),
             abort: CancellationToken::new(),
             ticket: ticket.clone(),
@@ -328,6 +356,12 @@ impl Registry {
 
     pub(crate) fn status(&self, id: &TicketId) -> Option<TicketStatus> {
         self.entry(id).map(|entry| entry.status())
+    }
+
+    /// See [`stillpoint_engine::ports::DataPlane::moved`].
+    pub(crate) fn moved(&self, id: &TicketId, cell_bytes: u64) -> Option<Vec<u64>> {
+        self.entry(id)
+            .map(|entry| entry.state().transferred.per_cell(cell_bytes))
     }
 
     /// See [`stillpoint_engine::ports::DataPlane::remove`].

@@ -84,6 +84,8 @@ pub enum FaultCode {
     Quota,
     /// The disks or images that were chosen for a preview do not belong together, or not to the VM.
     DiskChoice,
+    /// What the request goes by has changed since it was read.
+    Changed,
     // --- the world
     /// The guest agent did not do what was asked within its deadline.
     GuestAgent,

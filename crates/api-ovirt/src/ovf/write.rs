@@ -556,6 +556,7 @@ mod tests {
             ],
             created_at: 1_767_323_045_123_456,
             generation: 7,
+            consistency: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `GET /` and `GET /{version}`: which versions of EVS there are.
 
 use crate::{answer::Answer, call::Visit, fault::Refused};
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 fn version(visit: &Visit, name: &str, id: &str, status: &str, version: &str, min_version: &str) -> Value {
@@ -31,8 +31,12 @@ fn third(visit: &Visit) -> Value {
     version(visit, "v3", "v3.0", "CURRENT", "3.0", "3.0")
 }
 
-/// 300: all versions.
+/// 300: all versions. A browser, which no client of an API is, is led to the console.
 pub(crate) async fn list(visit: Visit) -> Result<Answer, Refused> {
+    let accept = visit.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        return Ok(Answer::json(StatusCode::SEE_OTHER, &json!({})).with_header("location", "/console/"));
+    }
     let document = json!({"versions": [first(&visit), second(&visit), third(&visit)]});
     Ok(Answer::json(StatusCode::MULTIPLE_CHOICES, &document))
 }

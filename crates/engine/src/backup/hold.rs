@@ -38,8 +38,13 @@ impl Backup {
                         continue;
                     }
                 }
-                (BackupPhase::Finalizing, None) => return Ok(Done::nothing()),
-                _ => return Err(given_up(&row).into()),
+                (phase, reason) => {
+                    cx.engine.watched.forget(id);
+                    return match (phase, reason) {
+                        (BackupPhase::Finalizing, None) => Ok(Done::nothing()),
+                        _ => Err(given_up(&row).into()),
+                    };
+                }
             }
             tokio::select! {
                 changed = changes.changed() => changed.map_err(Fault::internal)?,

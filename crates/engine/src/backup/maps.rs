@@ -116,6 +116,7 @@ fn make_ready(tx: &Tx, row: &BackupRow, disks: &[BackupDiskRow], moment: Micros)
             image: disk.image,
             size_bytes: disk.size_bytes,
             map: false,
+            moved: false,
         };
         checkpoint::add_disk(tx, &anchor)?;
     }

@@ -33,6 +33,7 @@ pub(crate) mod finalize;
 mod hold;
 mod maps;
 pub(crate) mod view;
+pub(crate) mod watch;
 
 use crate::{
     engine::Inner,

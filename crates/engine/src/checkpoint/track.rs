@@ -22,6 +22,11 @@ use stillpoint_types::{BackupId, CheckpointId, DiskId, ImageId};
 /// Of a left branch, anchors move down one image at a time; chains are not longer than this.
 const RETIRE_MAX: usize = crate::limits::CHAIN_MAX;
 
+/// The file of a checkpoint's map of a disk.
+pub(crate) fn map_path(engine: &Inner, row: &CheckpointDiskRow) -> PathBuf {
+    path(engine, &row.checkpoint.to_string(), row.disk)
+}
+
 fn path(engine: &Inner, directory: &str, disk: DiskId) -> PathBuf {
     engine.options.maps_dir.join(directory).join(format!("{disk}.map"))
 }
@@ -95,7 +100,7 @@ async fn add(engine: &Inner, row: &CheckpointDiskRow, held: &DirtyMap) -> Result
     Ok(())
 }
 
-async fn load(engine: &Inner, row: &CheckpointDiskRow) -> Result<DirtyMap, String> {
+pub(crate) async fn load(engine: &Inner, row: &CheckpointDiskRow) -> Result<DirtyMap, String> {
     if !row.map {
         return Ok(DirtyMap::empty(row.size_bytes));
     }
@@ -111,20 +116,25 @@ async fn load(engine: &Inner, row: &CheckpointDiskRow) -> Result<DirtyMap, Strin
 /// The changes of a disk since a checkpoint are not known any more: it leaves the checkpoint, and that is told.
 async fn give_up(engine: &Inner, row: CheckpointDiskRow, why: String) -> Result<(), Fault> {
     tracing::warn!(checkpoint = %row.checkpoint, disk = %row.disk, why, "the changes since a checkpoint are not known any more");
-    let write = move |tx: &Tx| -> Result<(), Fault> {
-        checkpoint::forget(tx, row.checkpoint, row.disk)?;
-        let Some(disk) = disk::get(tx, row.disk)? else {
-            return Ok(());
-        };
-        let text = format!(
-            "What changed on disk {} since checkpoint {} is not known any more: the next backup holds all of it.",
-            disk.alias, row.checkpoint
-        );
-        Event::new(What::CheckpointLost, text)
-            .disk(disk.project, disk.id, &disk.alias)
-            .write(tx)
+    engine
+        .store
+        .write(move |tx| drop_claim(tx, row.checkpoint, row.disk))
+        .await
+}
+
+/// Takes a disk out of a checkpoint whose changes are not known any more, with the event that tells it.
+pub(crate) fn drop_claim(tx: &Tx, id: CheckpointId, of: DiskId) -> Result<(), Fault> {
+    checkpoint::forget(tx, id, of)?;
+    let Some(disk) = disk::get(tx, of)? else {
+        return Ok(());
     };
-    engine.store.write(write).await
+    let text = format!(
+        "What changed on disk {} since checkpoint {id} is not known any more: the next backup holds all of it.",
+        disk.alias
+    );
+    Event::new(What::CheckpointLost, text)
+        .disk(disk.project, disk.id, &disk.alias)
+        .write(tx)
 }
 
 /// Moves the anchors of left branches down, from leaf to parent, so that the leaves can be unlinked.

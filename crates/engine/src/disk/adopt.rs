@@ -118,7 +118,7 @@ pub(crate) async fn adopt(
     Ok(Accepted { id, job: None })
 }
 
-fn record(tx: &Tx, actor: &Actor, image: &ImageRow, row: &DiskRow) -> Result<(), Fault> {
+pub(crate) fn record(tx: &Tx, actor: &Actor, image: &ImageRow, row: &DiskRow) -> Result<(), Fault> {
     if let Some(parent) = image.parent {
         // Between the gate and this transaction the parent may have been merged, doomed or written to.
         let unchanged = image::get(tx, parent)?.is_some_and(|row| row.state == ImageState::Live);

@@ -32,6 +32,12 @@ impl Engine {
         self.inner.patiently(begin).await
     }
 
+    /// Repairs what a finding of [`Engine::repairs`] is about, if that is still as it was; for administrators.
+    pub async fn repair(&self, who: &Caller, origin: &Origin, id: &str) -> Result<crate::view::RepairView, Fault> {
+        let begin = || crate::repair::submit(&self.inner, who, origin, id);
+        self.inner.patiently(begin).await
+    }
+
     /// Changes a VM.
     pub async fn update_vm(&self, who: &Caller, origin: &Origin, command: UpdateVm) -> Result<Accepted<VmId>, Fault> {
         let begin = || vm::configure::update(&self.inner, who, origin, command.clone());

@@ -2,16 +2,20 @@
 
 use super::Engine;
 use crate::{
+    explain,
     fault::Fault,
+    news::{self, News},
     snapshot,
     view::{
         AttachmentView, BackupView, CheckpointView, DiskSnapshotView, DiskView, DomainView, EventView, Filter, JobView,
-        Page, Paged, SnapshotDiskView, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        Page, Paged, SnapshotDiskView, SnapshotSizes, SnapshotView, StepView, TransferView, UnregisteredView, VmView,
+        explain::{Explanation, Healing, JobDetail, Kind, LockView},
+        watch::{BackupWatch, Stall},
     },
     vm,
 };
 use std::collections::HashMap;
-use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, SnapshotId, TransferId, VmId};
+use stillpoint_types::{BackupId, Caller, CheckpointId, DiskId, DomainId, JobId, Micros, SnapshotId, TransferId, VmId};
 
 /// Views: what a caller may see, read in one transaction each.
 ///
@@ -28,14 +32,30 @@ impl Engine {
         vm::view::get(&self.inner, who, vm).await
     }
 
+    /// Damage that no job explains, each with what would mend it; for administrators.
+    pub async fn repairs(&self, who: &Caller) -> Result<Vec<crate::view::FindingView>, Fault> {
+        crate::repair::list(&self.inner, who).await
+    }
+
     /// What a VM uses of its host now.
     pub async fn usage(&self, who: &Caller, vm: VmId) -> Result<crate::ports::Usage, Fault> {
         vm::usage::get(&self.inner, who, vm).await
     }
 
+    /// Until when a VM's guest is frozen by its user, if it is.
+    pub async fn frozen_until(&self, who: &Caller, vm: VmId) -> Result<Option<Micros>, Fault> {
+        vm::freeze::until(&self.inner, who, vm).await
+    }
+
     /// How many VMs there are, and how many have a process.
     pub async fn vm_counts(&self, who: &Caller) -> Result<(u64, u64), Fault> {
         vm::view::counts(&self.inner, who).await
+    }
+
+    /// How long guests' writes have stood at each switch of disks since this was last asked.
+    #[must_use]
+    pub fn take_stalls(&self) -> Vec<std::time::Duration> {
+        self.inner.stalls.take()
     }
 
     /// The disks of a VM, in device order.
@@ -89,6 +109,11 @@ impl Engine {
     /// One snapshot.
     pub async fn snapshot(&self, who: &Caller, vm: VmId, snapshot: SnapshotId) -> Result<SnapshotView, Fault> {
         snapshot::view::get(&self.inner, who, vm, snapshot).await
+    }
+
+    /// What the snapshots of a VM take on disk: asked for together.
+    pub async fn snapshot_sizes(&self, who: &Caller, vm: VmId) -> Result<SnapshotSizes, Fault> {
+        snapshot::view::sizes(&self.inner, who, vm).await
     }
 
     /// The disks that a snapshot holds; for the active one the disks as they are.
@@ -183,6 +208,21 @@ impl Engine {
         crate::backup::view::get(&self.inner, who, vm, backup).await
     }
 
+    /// How far a backup is, disk by disk, with a map of each while it is ready.
+    pub async fn backup_watch(&self, who: &Caller, vm: VmId, backup: BackupId) -> Result<BackupWatch, Fault> {
+        crate::backup::watch::look(&self.inner, who, vm, backup).await
+    }
+
+    /// What a job holds.
+    pub async fn held(&self, who: &Caller, job: JobId) -> Result<Vec<LockView>, Fault> {
+        crate::job::held(&self.inner, who, job).await
+    }
+
+    /// How long a guest's writes stood still when the job switched its disks; `None`: it did not, or it was not measured.
+    pub async fn stall(&self, who: &Caller, job: JobId) -> Result<Option<Stall>, Fault> {
+        crate::job::stall(&self.inner, who, job).await
+    }
+
     /// The checkpoints of a VM, oldest first.
     pub async fn checkpoints(&self, who: &Caller, vm: VmId) -> Result<Vec<CheckpointView>, Fault> {
         crate::checkpoint::view::of_vm(&self.inner, who, vm).await
@@ -201,5 +241,46 @@ impl Engine {
     /// One event.
     pub async fn event(&self, who: &Caller, index: i64) -> Result<EventView, Fault> {
         crate::job::event(&self.inner, who, index).await
+    }
+
+    /// Why a thing is in its state: what is recorded, who holds it, what is seen of it now, and what would help.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn explain(&self, who: &Caller, kind: Kind, id: &str) -> Result<Explanation, Fault> {
+        explain::explain(&self.inner, who, kind, id).await
+    }
+
+    /// One job with its steps, their times, and what keeps it from going on.
+    ///
+    /// # Errors
+    /// `NotFound`, also for what the caller may not see.
+    pub async fn job_detail(&self, who: &Caller, job: JobId) -> Result<JobDetail, Fault> {
+        explain::job(&self.inner, who, job).await
+    }
+
+    /// What the last start of the daemon found and did, as far as the caller may see it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn healing(&self, who: &Caller) -> Result<Healing, Fault> {
+        explain::healing::healing(&self.inner, who).await
+    }
+
+    /// The events after one, and the jobs that run or have ended since an instant: what whoever shows them live asks after each
+    /// wake of [`Engine::changes`].
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn news(&self, who: &Caller, after: i64, ended_since: Micros) -> Result<News, Fault> {
+        news::news(&self.inner, who, after, ended_since).await
+    }
+
+    /// The number of the newest event, whoever may see it; 0: there is none.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn newest_event(&self) -> Result<i64, Fault> {
+        news::newest(&self.inner).await
     }
 }

@@ -7,15 +7,15 @@ use crate::{
     fault::Fault,
 };
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use stillpoint_store::{
     StoreError,
     job::{self, JobRow, StepRow},
 };
-use stillpoint_types::{JobId, JobState, StepState, crash_point, now_micros};
+use stillpoint_types::{JobId, JobState, Micros, StepState, crash_point, now_micros};
 use tokio::sync::watch;
 
 /// How long to wait before a step that could not be tried is tried again.
@@ -31,6 +31,21 @@ pub(crate) struct Journal {
     /// Changes whenever a job ends.
     ended: watch::Sender<u64>,
     driven: Mutex<HashSet<JobId>>,
+    /// What keeps jobs from going on at present, for who asks.
+    tries: Mutex<HashMap<JobId, Tries>>,
+}
+
+/// The tries of a job's step that were in vain, since this daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// The step's place in the job.
+    pub(crate) step: u32,
+    /// How many.
+    pub(crate) count: u32,
+    /// Why the last one was, as clients may read it.
+    pub(crate) last: String,
+    /// When that was.
+    pub(crate) at: Micros,
 }
 
 impl Journal {
@@ -38,7 +53,32 @@ impl Journal {
         Self {
             ended: watch::Sender::new(0),
             driven: Mutex::new(HashSet::new()),
+            tries: Mutex::default(),
         }
+    }
+
+    /// The tries in vain of the step at which a job is.
+    pub(crate) fn tries(&self, id: JobId) -> Option<Tries> {
+        self.tried().get(&id).cloned()
+    }
+
+    fn tried(&self) -> MutexGuard<'_, HashMap<JobId, Tries>> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_vain(&self, id: JobId, step: u32, fault: &Fault) {
+        let mut all = self.tried();
+        let count = all
+            .get(&id)
+            .filter(|tries| tries.step == step)
+            .map_or(0, |tries| tries.count);
+        let tries = Tries {
+            step,
+            count: count.saturating_add(1),
+            last: fault.text.clone(),
+            at: now_micros(),
+        };
+        all.insert(id, tries);
     }
 
     /// Resolves each time some job has ended since the receiver last looked.
@@ -52,6 +92,7 @@ impl Journal {
 
     fn release(&self, id: JobId) {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.tried().remove(&id);
         self.ended.send_modify(|count| *count += 1);
     }
 }
@@ -213,16 +254,19 @@ async fn forward(
             record(engine, saga, &cx, done, is_last).await?;
             crash_point(&[&cx.job.kind, &cx.step.name, "done"]);
             *failures = 0;
+            engine.journal.tried().remove(&id);
             Ok(if is_last { Step::Last } else { Step::Done })
         }
         Err(StepError { fault, later: true }) => {
             tracing::info!(job = %id, step = cx.step.name, fault = fault.log_chain(), "a step has to wait");
+            engine.journal.in_vain(id, seq, &fault);
             pause(engine).await;
             Ok(Step::Again)
         }
         Err(StepError { fault, later: false }) => {
             tracing::info!(job = %id, step = cx.step.name, fault = fault.log_chain(), "a step failed");
             *failures += 1;
+            engine.journal.in_vain(id, seq, &fault);
             failed(engine, &cx, fault, *failures).await?;
             Ok(Step::Again)
         }
@@ -385,6 +429,7 @@ async fn backward(engine: &Arc<Inner>, saga: &Arc<dyn Saga>, row: &JobRow, steps
         }
         Err(StepError { fault, later }) => {
             tracing::warn!(job = %id, step = step.name, fault = fault.log_chain(), later, "a step cannot be undone yet");
+            engine.journal.in_vain(id, seq, &fault);
             pause(engine).await;
         }
     }

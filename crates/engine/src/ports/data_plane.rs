@@ -88,6 +88,10 @@ pub trait DataPlane: Send + Sync + 'static {
     /// What it did; none if it is not served.
     async fn status(&self, id: &TicketId) -> Driven<Option<TicketStatus>>;
 
+    /// How many distinct bytes of each `cell_bytes` of the disk were read or written, from its beginning; none if it is not
+    /// served. Cells behind the last such byte may be left out.
+    async fn moved(&self, id: &TicketId, cell_bytes: u64) -> Driven<Option<Vec<u64>>>;
+
     /// Refuses new requests at once, lets running ones end until `limit` and then ends them by force; when this
     /// returns, no byte is read or written any more, and what was written and answered is flushed.
     /// Not there is success.

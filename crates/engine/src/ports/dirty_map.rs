@@ -91,6 +91,14 @@ impl DirtyMap {
         }
     }
 
+    /// Keeps only what another map has, too; of what is behind the other's end, all.
+    pub fn keep(&mut self, other: &Self) {
+        let whole = index(other.size_bytes / GRANULE_BYTES / 8);
+        for (byte, only) in self.bits.iter_mut().zip(&other.bits).take(whole) {
+            *byte &= only;
+        }
+    }
+
     /// Whether the granule of that byte is marked.
     #[must_use]
     pub fn has(&self, offset: u64) -> bool {
@@ -202,6 +210,13 @@ mod tests {
                 if k % 2 == 0 { map.mark(*offset, *length) } else { more.mark(*offset, *length) }
             }
             map.add(&more);
+            let mut both = map.clone();
+            both.keep(&more);
+            for at in (0..size).step_by(4096) {
+                prop_assert!(!(map.has(at) && more.has(at)) || both.has(at), "what both have stays");
+                prop_assert!(!both.has(at) || map.has(at), "nothing is added");
+                prop_assert!(!both.has(at) || more.has(at) || at >= other / GRANULE_BYTES / 8 * GRANULE_BYTES * 8);
+            }
             let touched = |granule: u64| ranges.iter().enumerate().any(|(k, (offset, length))| {
                 let end = (offset + length).min(if k % 2 == 0 { size } else { other });
                 *offset < end && offset / GRANULE_BYTES <= granule && granule <= (end - 1) / GRANULE_BYTES

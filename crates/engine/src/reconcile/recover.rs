@@ -14,12 +14,14 @@ use crate::{
     event::{Event, What},
     fault::Fault,
     journal::{executor, from_json, to_json},
-    ports::{DriverErrorKind, ProcessRecord, RunState},
+    ports::{BlockGraph, DriverErrorKind, ProcessRecord, RunState},
     snapshot::create::may_have_frozen,
+    view::explain::MachineFound,
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use stillpoint_store::{
     Conn, disk, image, job,
+    repair::{self, StrangeLayerRow},
     vm::{self, VmRow},
 };
 use stillpoint_types::{DiskId, ImageId, VmId, VmStatus, now_micros};
@@ -97,6 +99,18 @@ pub(crate) async fn run(engine: &Arc<Inner>) -> Result<(), Fault> {
 
 async fn one(engine: &Arc<Inner>, row: VmRow, thaw: bool, is_busy: bool) -> Result<(), Fault> {
     let found = connect(engine, &row).await?;
+    engine.start.note(
+        row.project,
+        MachineFound {
+            vm: row.id,
+            name: row.name.clone(),
+            found: match found {
+                Found::Connected => "connected",
+                Found::Silent => "silent",
+                Found::Gone => "gone",
+            },
+        },
+    );
     if found == Found::Connected {
         if thaw && let Some(machine) = engine.hypervisor.machine(row.id) {
             match machine.thaw().await {
@@ -225,22 +239,30 @@ async fn compare(engine: &Inner, row: &VmRow) -> Result<(), Fault> {
     let id = row.id;
     let recorded = engine.store.read(move |conn| chains(conn, id)).await?;
     for (disk_id, alias, chain) in recorded {
-        if graph.chain(disk_id) == Some(chain.as_slice()) {
+        if graph.chain(disk_id) == Some(chain.as_slice()) && graph.strange(disk_id).next().is_none() {
             continue;
         }
-        let observed = graph.chain(disk_id).map(<[ImageId]>::to_vec).unwrap_or_default();
-        let why = format!(
-            "QEMU has the layers [{}], recorded are [{}]",
-            observed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            chain.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        );
+        let why = mismatch(&graph, disk_id, &chain);
         let (name, project) = (row.name.clone(), row.project);
+        let strange = crate::repair::top_of_somebody_else(&graph, disk_id, &chain);
         engine
             .store
             .write(move |tx| -> Result<(), Fault> {
                 disk::set_illegal(tx, disk_id, Some(&why))?;
-                let text =
-                    format!("Disk {alias} of VM {name}: {why}. Nothing is done to it until an operator has looked.");
+                if let Some((image, file)) = strange {
+                    let seen_at = now_micros();
+                    let layer = StrangeLayerRow {
+                        disk: disk_id,
+                        image,
+                        file,
+                        seen_at,
+                    };
+                    repair::put_strange(tx, &layer)?;
+                }
+                let text = format!(
+                    "Disk {alias} of VM {name}: {why}. Nothing is done to it until an operator has looked: stillpoint \
+                     repair --plan."
+                );
                 Event::new(What::GraphMismatch, text)
                     .vm(project, id, &name)
                     .disk(project, disk_id, &alias)
@@ -249,6 +271,25 @@ async fn compare(engine: &Inner, row: &VmRow) -> Result<(), Fault> {
             .await?;
     }
     Ok(())
+}
+
+/// How the reason of a disk begins that is illegal because QEMU's graph was not what is recorded.
+pub(crate) const MISMATCH: &str = "QEMU has the layers";
+
+/// Says how the two differ.
+fn mismatch(graph: &BlockGraph, disk: DiskId, chain: &[ImageId]) -> String {
+    let ours = graph.chain(disk).unwrap_or_default().iter().map(ToString::to_string);
+    let mut observed: Vec<String> = ours.collect();
+    for layer in graph.strange(disk) {
+        let file = layer.file.as_deref().map(|file| file.display().to_string());
+        let called = file.unwrap_or_else(|| layer.node.clone());
+        observed.insert(layer.depth.min(observed.len()), called);
+    }
+    format!(
+        "{MISMATCH} [{}], recorded are [{}]",
+        observed.join(", "),
+        chain.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn chains(conn: &Conn, id: VmId) -> Result<Vec<(DiskId, String, Vec<ImageId>)>, Fault> {

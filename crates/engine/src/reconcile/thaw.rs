@@ -37,6 +37,11 @@ impl Unthawed {
         self.map().entry(id).or_default();
     }
 
+    /// Whether a VM's guest may still be frozen.
+    pub(crate) fn holds(&self, id: VmId) -> bool {
+        self.map().contains_key(&id)
+    }
+
     /// Takes a VM off the list; returns when nobody is thawing it any more.
     pub(crate) async fn leave(&self, id: VmId) {
         let turn = self.map().remove(&id);

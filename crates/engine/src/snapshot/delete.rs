@@ -432,39 +432,40 @@ impl Delete {
             chain: chain.clone(),
         })
     }
+}
 
-    async fn ensure_merged(&self, cx: &Cx, merge: &Merge) -> Result<(), StepError> {
-        if let Some(vm) = self.params.vm {
-            if let Some(machine) = cx.engine.hypervisor.machine(vm) {
-                match machine.merge(merge, &cx.progress()).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) if error.kind == DriverErrorKind::Disconnected => cx.engine.hypervisor_gone(vm).await?,
-                    Err(error) if error.kind == DriverErrorKind::Timeout => return Err(StepError::later(error)),
-                    Err(error) => return Err(error.into()),
-                }
-            } else if cx.engine.is_unreachable(vm).await? {
-                return Err(StepError::later(cx.engine.unreachable(&self.params.vm_name)));
+/// Merges: live in the VM's QEMU, or at rest if it has none.
+pub(crate) async fn ensure_merged(cx: &Cx, vm: Option<&(VmId, String)>, merge: &Merge) -> Result<(), StepError> {
+    if let Some((vm, name)) = vm {
+        if let Some(machine) = cx.engine.hypervisor.machine(*vm) {
+            match machine.merge(merge, &cx.progress()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == DriverErrorKind::Disconnected => cx.engine.hypervisor_gone(*vm).await?,
+                Err(error) if error.kind == DriverErrorKind::Timeout => return Err(StepError::later(error)),
+                Err(error) => return Err(error.into()),
             }
+        } else if cx.engine.is_unreachable(*vm).await? {
+            return Err(StepError::later(cx.engine.unreachable(name)));
         }
-        Ok(at_rest::insist(cx.job.id, || self.merge_at_rest(cx, merge)).await?)
     }
+    Ok(at_rest::insist(cx.job.id, || merge_at_rest(cx, merge)).await?)
+}
 
-    async fn merge_at_rest(&self, cx: &Cx, merge: &Merge) -> Driven<()> {
-        // An earlier try's daemon is ended first: what the disk says is only then the truth.
-        let hypervisor = &cx.engine.hypervisor;
-        hypervisor.close_at_rest(cx.job.id).await?;
-        if cx.engine.images.is_merged(merge).await? {
-            return Ok(());
-        }
-        let chain = crate::ports::Chain {
-            disk: merge.disk,
-            images: merge.chain.clone(),
-        };
-        let endpoint = hypervisor.open_at_rest(cx.job.id, &[chain]).await?;
-        let merged = endpoint.merge(merge, &cx.progress()).await;
-        hypervisor.close_at_rest(cx.job.id).await?;
-        merged
+async fn merge_at_rest(cx: &Cx, merge: &Merge) -> Driven<()> {
+    // An earlier try's daemon is ended first: what the disk says is only then the truth.
+    let hypervisor = &cx.engine.hypervisor;
+    hypervisor.close_at_rest(cx.job.id).await?;
+    if cx.engine.images.is_merged(merge).await? {
+        return Ok(());
     }
+    let chain = crate::ports::Chain {
+        disk: merge.disk,
+        images: merge.chain.clone(),
+    };
+    let endpoint = hypervisor.open_at_rest(cx.job.id, &[chain]).await?;
+    let merged = endpoint.merge(merge, &cx.progress()).await;
+    hypervisor.close_at_rest(cx.job.id).await?;
+    merged
 }
 
 #[async_trait]
@@ -476,7 +477,8 @@ impl Saga for Delete {
         crate::checkpoint::track::fold(&cx.engine, pair.base, pair.top).await?;
         crash_point(&["merge", "folded"]);
         seal::open(&cx.engine, &merge).await?;
-        self.ensure_merged(cx, &merge).await?;
+        let machine = self.params.vm.map(|id| (id, self.params.vm_name.clone()));
+        ensure_merged(cx, machine.as_ref(), &merge).await?;
         let seals = seal::close(&cx.engine, &merge).await;
         let (vm, snapshot) = (self.params.vm, self.params.snapshot);
         Ok(Done::nothing().and(move |tx| {

@@ -8,7 +8,7 @@ use crate::{
     journal::from_json,
     lock::{self, Entity, Holders},
     snapshot::create,
-    view::{Holder, SnapshotDiskView, SnapshotStatus, SnapshotView},
+    view::{Holder, SnapshotDiskView, SnapshotSizes, SnapshotStatus, SnapshotView},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -116,6 +116,31 @@ pub(crate) async fn of_all(
 pub(crate) async fn counts(engine: &Arc<Inner>, ids: Vec<VmId>) -> Result<HashMap<VmId, u64>, Fault> {
     let read = move |conn: &Conn| -> Result<_, Fault> { Ok(snapshot::counts(conn, &ids)?.into_iter().collect()) };
     engine.store.read(read).await
+}
+
+/// What the snapshots of a VM take on disk: the same number of questions however many they are.
+pub(crate) async fn sizes(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<SnapshotSizes, Fault> {
+    let who = who.clone();
+    let read = move |conn: &Conn| -> Result<_, Fault> {
+        access::vm(conn, &who, id, Need::Read)?;
+        Ok((
+            snapshot::images_of_vm(conn, id)?,
+            snapshot::memory_bytes_of_vm(conn, id)?,
+        ))
+    };
+    let (held, memory) = engine.store.read(read).await?;
+    let files: Vec<_> = held
+        .iter()
+        .map(|(_, image, format)| engine.image_file(*image, *format))
+        .collect();
+    let mut disks: HashMap<SnapshotId, u64> = HashMap::new();
+    for ((of, ..), bytes) in held.iter().zip(engine.images.actual_bytes(&files).await?) {
+        *disks.entry(*of).or_default() += bytes;
+    }
+    Ok(SnapshotSizes {
+        disks,
+        memory: memory.into_iter().collect(),
+    })
 }
 
 pub(crate) async fn get(engine: &Arc<Inner>, who: &Caller, vm: VmId, id: SnapshotId) -> Result<SnapshotView, Fault> {

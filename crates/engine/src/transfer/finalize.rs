@@ -30,6 +30,7 @@ impl Transfer {
                 return Err(Fault::new(FaultCode::Storage, failure).into());
             }
         }
+        crate::backup::watch::keep_moved(&cx.engine, &row).await;
         match plane.remove(&ticket, REMOVE_LIMIT).await {
             Err(error) if error.kind == DriverErrorKind::Timeout || !upload => Err(StepError::later(error)),
             other => Ok(other.map(|()| Done::nothing())?),

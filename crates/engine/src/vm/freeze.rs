@@ -127,6 +127,16 @@ async fn thaw_after_failure(engine: &Inner, found: &access::Vm) -> Result<(), Fa
     Ok(())
 }
 
+/// Until when its user keeps the guest frozen.
+pub(crate) async fn until(engine: &Arc<Inner>, who: &Caller, id: VmId) -> Result<Option<Micros>, Fault> {
+    let who = who.clone();
+    let read = move |conn: &Conn| -> Result<_, Fault> {
+        access::vm(conn, &who, id, Need::Read)?;
+        Ok(freeze::until(conn, id)?)
+    };
+    engine.store.read(read).await
+}
+
 pub(crate) async fn thaw(
     engine: &Arc<Inner>,
     who: &Caller,

@@ -62,6 +62,11 @@ impl Directory {
         })
     }
 
+    /// Its descriptor, for calls on two directories.
+    pub(super) fn as_fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// The path of a file in it.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -121,7 +121,7 @@ pub(super) async fn put_back(blocks: &Blocks, merge: &Merge, above: &ImageRef) -
 
 /// The graph, without shadows that this merge does not need: what a daemon that died in another one has left.
 pub(super) async fn settled(blocks: &Blocks, merge: &Merge) -> Driven<Observed> {
-    let observed = blocks.observe().await?;
+    let observed = super::observe(blocks, merge).await?;
     let suits = match (observed.image(merge.top.id), observed.image(merge.base.id)) {
         (Some(top), Some(base)) => suits(top, base),
         _ => false,
@@ -137,7 +137,7 @@ pub(super) async fn settled(blocks: &Blocks, merge: &Merge) -> Driven<Observed> 
     for pair in stale {
         leave_shadow(blocks, &observed, &pair[1], &pair[0]).await?;
     }
-    blocks.observe().await
+    super::observe(blocks, merge).await
 }
 
 async fn leave_shadow(blocks: &Blocks, observed: &Observed, above: &ImageRef, image: &ImageRef) -> Driven<()> {

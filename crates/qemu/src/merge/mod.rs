@@ -206,10 +206,17 @@ async fn find_job(blocks: &Blocks, merge: &Merge) -> Driven<Option<Job>> {
     Ok(jobs.into_iter().find(|job| job.id == id))
 }
 
+/// The graph, with a top that somebody else opened in its place (a repair merges such a one).
+async fn observe(blocks: &Blocks, merge: &Merge) -> Driven<Observed> {
+    let mut observed = blocks.observe().await?;
+    observed.adopt(&merge.top);
+    Ok(observed)
+}
+
 async fn look(blocks: &Blocks, merge: &Merge) -> Driven<Seen> {
     // The job first: if it ends between the two questions, the graph is at least as new.
     let job = find_job(blocks, merge).await?;
-    let observed = blocks.observe().await?;
+    let observed = observe(blocks, merge).await?;
     let layers = observed.layers(merge.disk).ok_or_else(|| {
         DriverError::new(
             DriverErrorKind::NotFound,
@@ -254,7 +261,8 @@ async fn start(blocks: &Blocks, merge: &Merge) -> Driven<()> {
         }
     }
     transaction(blocks, enable_before_merge(top, base)).await?;
-    let mut arguments = commit(merge, root);
+    let mut arguments = commit(merge, observed.command_name(root));
+    arguments["top-node"] = json!(top.name);
     if !merge.is_active() {
         arguments["backing-file"] = json!(base_name(merge)?);
     }
@@ -367,7 +375,7 @@ async fn pivot_inner(blocks: &Blocks, merge: &Merge) -> Driven<()> {
     if !matches!(job.status.as_str(), "ready" | "pending") {
         return Ok(());
     }
-    let observed = blocks.observe().await?;
+    let observed = observe(blocks, merge).await?;
     let (top, base) = pair(&observed, merge)?;
     transaction(blocks, carry_to_base(top, base, merge.base.id)).await?;
     let id = json!({"id": merge_job(merge.top.id)});

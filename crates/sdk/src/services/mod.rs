@@ -31,7 +31,25 @@ services! {
         "checkpoints" => checkpoints_service: VmCheckpointsService,
         "snapshots" => snapshots_service: SnapshotsService,
         "diskattachments" => disk_attachments_service: DiskAttachmentsService,
+        "nics" => nics_service: VmNicsService,
+        "statistics" => statistics_service: StatisticsService,
     }
+
+    /// The network interfaces of a VM.
+    VmNicsService, VmNics {
+        _ => nic_service: VmNicService,
+    }
+
+    /// One network interface of a VM.
+    VmNicService, VmNic {}
+
+    /// What is measured about a VM or a disk.
+    StatisticsService, Statistics {
+        _ => statistic_service: StatisticService,
+    }
+
+    /// One measured value.
+    StatisticService, Statistic {}
 
     /// The backups of a VM.
     VmBackupsService, VmBackups {
@@ -77,7 +95,16 @@ services! {
     /// One snapshot of a VM.
     SnapshotService, Snapshot {
         "disks" => disks_service: SnapshotDisksService,
+        "nics" => nics_service: SnapshotNicsService,
     }
+
+    /// The network interfaces in a snapshot.
+    SnapshotNicsService, SnapshotNics {
+        _ => nic_service: SnapshotNicService,
+    }
+
+    /// One network interface in a snapshot.
+    SnapshotNicService, SnapshotNic {}
 
     /// The disks in a snapshot.
     SnapshotDisksService, SnapshotDisks {
@@ -103,6 +130,7 @@ services! {
     /// One disk.
     DiskService, Disk {
         "disksnapshots" => disk_snapshots_service: DiskSnapshotsService,
+        "statistics" => statistics_service: StatisticsService,
     }
 
     /// The images of a disk's chain.
@@ -161,7 +189,18 @@ services! {
     }
 
     /// One storage domain.
-    StorageDomainService, StorageDomain {}
+    StorageDomainService, StorageDomain {
+        "disks" => disks_service: StorageDomainDisksService,
+        "disksnapshots" => disk_snapshots_service: DiskSnapshotsService,
+    }
+
+    /// The disks in a storage domain, and the image files there that belong to no disk yet.
+    StorageDomainDisksService, StorageDomainDisks {
+        _ => disk_service: StorageDomainDiskService,
+    }
+
+    /// One disk in a storage domain.
+    StorageDomainDiskService, StorageDomainDisk {}
 }
 
 impl Service {
@@ -180,6 +219,15 @@ impl Service {
 }
 
 impl Connection {
+    /// The service at a path below the API, for example `vms/123/backups`; no path and an empty one mean the root. Nothing
+    /// is sent.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: no service is there.
+    pub fn service<'a>(&self, path: impl Into<Option<&'a str>>) -> Result<Service, Error> {
+        self.system_service().service(path)
+    }
+
     /// The service that an object's `href` names. Nothing is sent.
     ///
     /// # Errors
@@ -276,6 +324,13 @@ mod tests {
             Ok(Service::VmBackupDisks(_))
         ));
         assert!(matches!(system.service("jobs/1/steps/2"), Ok(Service::Step(_))));
+        assert!(matches!(
+            system.service("disks/1/statistics/2"),
+            Ok(Service::Statistic(_))
+        ));
+        let here = connection().service("vms/1/snapshots/2/nics/3");
+        assert!(matches!(here, Ok(Service::SnapshotNic(_))));
+        assert!(matches!(connection().service(None), Ok(Service::System(_))));
         for nowhere in ["/2", "2//disks", "2/nothing", "2/disks/3/4", "/"] {
             assert!(matches!(backups.service(nowhere), Err(Error::Usage(_))), "{nowhere}");
         }

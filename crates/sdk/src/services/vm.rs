@@ -1,11 +1,12 @@
 //! VMs and their snapshots.
 
 use super::{
-    SnapshotDiskService, SnapshotDisksService, SnapshotService, SnapshotsService, VmService, VmsService, requests,
+    SnapshotDiskService, SnapshotDisksService, SnapshotNicService, SnapshotNicsService, SnapshotService,
+    SnapshotsService, VmNicService, VmNicsService, VmService, VmsService, requests,
 };
 use crate::{
     CallOptions, Request,
-    types::{Action, Disk, Snapshot, Vm},
+    types::{Action, Disk, Nic, Snapshot, Vm},
 };
 
 requests!(VmsService, Vm, list, add);
@@ -14,6 +15,10 @@ requests!(SnapshotsService, Snapshot, list, add);
 requests!(SnapshotService, Snapshot, get, remove);
 requests!(SnapshotDisksService, Disk, list);
 requests!(SnapshotDiskService, Disk, get);
+requests!(SnapshotNicsService, Nic, list);
+requests!(SnapshotNicService, Nic, get);
+requests!(VmNicsService, Nic, list, add);
+requests!(VmNicService, Nic, get, update, remove);
 
 impl VmService {
     /// Starts the VM.
@@ -29,6 +34,21 @@ impl VmService {
     /// Asks the guest to shut down.
     pub fn shutdown(&self, options: CallOptions) -> Request<Action> {
         self.0.action("shutdown", &Action::default(), options.0)
+    }
+
+    /// Asks the guest to start anew.
+    pub fn reboot(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("reboot", &Action::default(), options.0)
+    }
+
+    /// Freezes the file systems of the running guest. The server thaws it after a while if nobody else does.
+    pub fn freeze_filesystems(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("freezefilesystems", &Action::default(), options.0)
+    }
+
+    /// Thaws the file systems of the running guest.
+    pub fn thaw_filesystems(&self, options: CallOptions) -> Request<Action> {
+        self.0.action("thawfilesystems", &Action::default(), options.0)
     }
 
     /// Lets the VM, which is down, go on from `action`'s `snapshot`, until that is committed or undone; `action` may say

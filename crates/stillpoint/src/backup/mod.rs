@@ -3,6 +3,7 @@
 //! Nothing here knows the daemon: it works against any server of the oVirt API, and a directory of points can be
 //! verified and read without any server.
 //!
+//! * `start`, `show`, `finalize`: a backup of the server, without a directory: `crate::client`.
 //! * `run`: a point from a backup of the server. `restore`: a new VM from a point. `verify`, `list`: the directory.
 //! * `folder`, `point`: what a directory and its points are. `qcow2`: the files.
 //! * `session`, `ticket`: what is open on the server, and is closed in every outcome. `download`, `upload`: the bytes.
@@ -24,7 +25,7 @@ mod verify;
 
 use crate::{
     Failure,
-    client::{Trouble, connect, interrupted, print, progress, retry, table},
+    client::{self, Asked, ServerBackupCommand, Trouble, connect, interrupted, print, progress, retry, table},
 };
 pub(crate) use options::BackupCommand;
 use std::process::ExitCode;
@@ -36,6 +37,27 @@ pub(crate) async fn execute(command: BackupCommand) -> Result<ExitCode, Failure>
         BackupCommand::Restore(options) => Box::pin(restore::restore(&options)).await,
         BackupCommand::Verify(options) => blocking(move || verify::verify(&options)).await,
         BackupCommand::List(options) => Box::pin(list::list(options)).await,
+        BackupCommand::Start { common, options } => {
+            return Box::pin(client::execute(
+                &common,
+                Asked::Backup(ServerBackupCommand::Start(options)),
+            ))
+            .await;
+        }
+        BackupCommand::Show { common, options } => {
+            return Box::pin(client::execute(
+                &common,
+                Asked::Backup(ServerBackupCommand::Show(options)),
+            ))
+            .await;
+        }
+        BackupCommand::Finalize { common, options } => {
+            return Box::pin(client::execute(
+                &common,
+                Asked::Backup(ServerBackupCommand::Finalize(options)),
+            ))
+            .await;
+        }
     };
     done.map_err(Trouble::into_failure)
 }

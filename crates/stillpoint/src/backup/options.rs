@@ -1,6 +1,6 @@
 //! The options of `stillpoint backup ...`.
 
-use crate::client::ServerOptions;
+use crate::client::{Common, FinalizeOptions, OneBackup, ServerOptions, StartOptions};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -41,6 +41,35 @@ Exit code 0 when all is as it was written, 1 when not.")]
   stillpoint backup list /backup/db1       the points that are there
   stillpoint backup list --vm db1          the server's backups, those that go on included")]
     List(ListOptions),
+    /// Begin a backup on the server, for who reads its bytes by something else. `run` does all of it by itself.
+    #[command(after_help = "Examples:
+  stillpoint backup start db1
+  stillpoint backup start db1 --from 7c0e... --require-consistency
+  stillpoint backup finalize db1 3f2a...      when its bytes have been read")]
+    Start {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: StartOptions,
+    },
+    /// Show one backup of the server and its disks.
+    #[command(after_help = "Examples:
+  stillpoint backup show db1 3f2a...")]
+    Show {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: OneBackup,
+    },
+    /// End a backup on the server; its checkpoint stays. The transfers of it must have ended.
+    #[command(after_help = "Examples:
+  stillpoint backup finalize db1 3f2a...")]
+    Finalize {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        options: FinalizeOptions,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -421,7 +421,7 @@ fn machine(vm: &Vm, id: String) -> Machine {
 
 fn report(options: &RunOptions, point: &Manifest, warnings: &[String], took: Duration) -> Result<(), Trouble> {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        crate::client::shown::note(&format!("warning: {warning}"));
     }
     let dir = options.to.join(&point.point);
     if options.json {

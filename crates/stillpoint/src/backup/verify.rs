@@ -10,6 +10,7 @@ use super::{
     run::sha256,
     table::Table,
 };
+use crate::client::shown::note;
 use indicatif::BinaryBytes;
 use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 
@@ -61,9 +62,9 @@ pub(crate) fn verify(options: &VerifyOptions) -> Result<ExitCode, Trouble> {
         return Ok(ExitCode::SUCCESS);
     }
     for problem in &problems {
-        eprintln!("{problem}");
+        note(problem);
     }
-    eprintln!("a point that stands on a damaged one cannot be restored: make a full one, and keep what is good");
+    note("a point that stands on a damaged one cannot be restored: make a full one, and keep what is good");
     printed?;
     Ok(ExitCode::FAILURE)
 }

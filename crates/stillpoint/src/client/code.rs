@@ -18,6 +18,8 @@ pub(crate) const UNREACHED: u8 = 6;
 pub(crate) const UNCONFIRMED: u8 = 7;
 /// It did not end within `--timeout`; the server goes on with it.
 pub(crate) const UNENDED: u8 = 8;
+/// Damage was found, and is left: `stillpoint repair`.
+pub(crate) const FOUND: u8 = 9;
 /// A signal ended the command, as shells know it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -27,4 +29,5 @@ pub(crate) const HELP: &str = "Exit codes of client commands:
   1  refused, or begun and failed          6  the server was not reached, or its answer was lost
   2  the command line is wrong             7  not confirmed; nothing was done
   3  nothing, or several things, so named  8  not ended within --timeout; the server goes on
-  4  not logged in, or not allowed         130  interrupted";
+  4  not logged in, or not allowed         9  damage was found and is left (repair)
+                                           130  interrupted";

@@ -2,15 +2,19 @@
 
 use super::{
     Trouble, code,
-    server::{Secret, ServerOptions},
+    server::{Secret, Server, ServerOptions},
 };
 use stillpoint_sdk::{Connection, Error, GetOptions, ListOptions, types::Vm};
 
 /// A connection as options, variables and profiles say.
 pub(crate) fn connect(options: &ServerOptions) -> Result<Connection, Trouble> {
-    let server = options.resolve()?;
+    connect_to(&options.resolve()?)
+}
+
+/// A connection to that server; nothing is sent.
+pub(crate) fn connect_to(server: &Server) -> Result<Connection, Trouble> {
     let mut builder = Connection::builder(&server.url).user_agent(concat!("stillpoint/", env!("CARGO_PKG_VERSION")));
-    builder = match server.secret {
+    builder = match &server.secret {
         Secret::Token(token) => builder.token(token),
         Secret::Password(password) => builder.user(&server.user, password),
     };

@@ -6,9 +6,9 @@ use super::{
 };
 use clap::{Args, Subcommand};
 use std::{process::ExitCode, time::Duration};
-use stillpoint_sdk::{Error, ListOptions, types::Event};
+use stillpoint_sdk::{Error, ListOptions, Listening, types::Event};
 
-/// Between two looks for new events.
+/// Between two looks for new events, at a server that does not say when there are some.
 const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Subcommand)]
@@ -109,7 +109,9 @@ async fn watch(session: &Session, which: &Which) -> Result<ExitCode, Trouble> {
     let wanted = which.options(session).await?;
     let newest_one = newest(session, &ListOptions::new().max(1)).await?;
     let mut last = newest_one.last().map_or(0, index);
+    let mut wakes = Wakes::Unknown;
     loop {
+        wakes.wait(session, last).await;
         let later = wanted.clone().query("from", last.to_string());
         match newest(session, &later).await {
             Ok(events) => {
@@ -126,6 +128,50 @@ async fn watch(session: &Session, which: &Which) -> Result<ExitCode, Trouble> {
             Err(error) if error.is_transient() => tracing::debug!(%error, "looking again"),
             Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What says that there are new events: a Stillpoint's own stream; of any other server, time.
+enum Wakes {
+    Unknown,
+    Stream(Box<Listening>),
+    Time,
+}
+
+impl Wakes {
+    /// Waits until there may be events after that one.
+    async fn wait(&mut self, session: &Session, last: i64) {
+        loop {
+            match self {
+                Self::Time => return tokio::time::sleep(LOOK).await,
+                Self::Unknown => {
+                    let path = format!("/stillpoint/v1/events?only=events&after={last}");
+                    match session.connection().listen(&path, None).await {
+                        Ok(stream) => *self = Self::Stream(Box::new(stream)),
+                        Err(error) if error.is_unserved() => *self = Self::Time,
+                        // The look at the API that follows says what is wrong, if it lasts.
+                        Err(error) => {
+                            tracing::debug!(%error, "no stream now");
+                            return tokio::time::sleep(LOOK).await;
+                        }
+                    }
+                }
+                Self::Stream(stream) => match stream.next().await {
+                    Ok(Some(message)) if message.event == "event" => {
+                        let index = message.id.and_then(|id| id.parse::<i64>().ok());
+                        // Of several at once, the first one led to a look that found them all.
+                        if index.is_none_or(|index| index > last) {
+                            return;
+                        }
+                    }
+                    Ok(Some(message)) if message.event != "end" => {}
+                    ended => {
+                        tracing::debug!(?ended, "the stream ended");
+                        *self = Self::Unknown;
+                        return tokio::time::sleep(LOOK).await;
+                    }
+                },
+            }
+        }
     }
 }

@@ -1,13 +1,18 @@
 //! The commands of a client: one grammar for all nouns, against any server of the oVirt API.
 //!
 //! * `vm`, `snapshot`, `disk`, `job`, `event`, `checkpoint`, `transfer`: one noun, one file. `explain`: why a thing is in
-//!   its state. `shell`: completions and man pages.
+//!   its state. `repair`: damage, and mending it. `shell`: completions and man pages. `reference`: all commands as one document.
+//! * `backup`: backups on the server. Points in a directory: [`crate::backup`].
+//! * `volume`, `user`, `project`, `key`: over OpenStack's APIs. `cloud`: for them, what `session` is for the others.
 //! * `session`: reading (tried again when the connection breaks), changing (never sent twice unseen), waiting for the job.
 //! * `plan`: what a command is about to do and what is lost by it; shown before anything destructive, and by `--dry-run`.
-//! * `shown`: a result, as a table for people or as JSON. `find`: from names to ids.
+//! * `shown`: a result, as a table for people or as JSON. `find`: from names to ids. `suggest`: what was meant.
+//! * `secret`: passwords that are not on the command line.
 //! * `server`, `connect`, `trouble`, `retry`, `table`, `progress`: shared with `stillpoint backup`.
 
+mod backup;
 mod checkpoint;
+mod cloud;
 pub(crate) mod code;
 pub(crate) mod connect;
 mod disk;
@@ -15,31 +20,46 @@ mod event;
 mod explain;
 mod find;
 mod job;
+mod key;
 mod plan;
 pub(crate) mod progress;
+mod project;
+pub(crate) mod reference;
+mod repair;
 pub(crate) mod retry;
+mod secret;
 mod server;
 mod session;
 pub(crate) mod shell;
 pub(crate) mod shown;
 mod size;
 mod snapshot;
+mod suggest;
 pub(crate) mod table;
 mod transfer;
 mod tree;
 mod trouble;
+mod user;
 mod vm;
+mod volume;
 
+pub(crate) use backup::{FinalizeOptions, OneBackup, ServerBackupCommand, StartOptions};
 pub(crate) use checkpoint::CheckpointCommand;
+pub(crate) use cloud::CloudCommon;
 pub(crate) use disk::DiskCommand;
 pub(crate) use event::EventCommand;
 pub(crate) use explain::ExplainOptions;
 pub(crate) use job::JobCommand;
+pub(crate) use key::KeyCommand;
+pub(crate) use project::ProjectCommand;
+pub(crate) use repair::RepairOptions;
 pub(crate) use server::ServerOptions;
 pub(crate) use snapshot::SnapshotCommand;
 pub(crate) use transfer::TransferCommand;
 pub(crate) use trouble::Trouble;
+pub(crate) use user::UserCommand;
 pub(crate) use vm::VmCommand;
+pub(crate) use volume::VolumeCommand;
 
 use crate::Failure;
 use clap::Args;
@@ -69,7 +89,44 @@ pub(crate) enum Asked {
     Transfer(TransferCommand),
     Job(JobCommand),
     Event(EventCommand),
+    Backup(ServerBackupCommand),
     Explain(ExplainOptions),
+    Repair(RepairOptions),
+}
+
+/// A command of one of the nouns of OpenStack's APIs.
+#[derive(Debug)]
+pub(crate) enum CloudAsked {
+    Volume(VolumeCommand),
+    User(UserCommand),
+    Project(ProjectCommand),
+    Key(KeyCommand),
+}
+
+/// Runs one of the commands of OpenStack's APIs.
+pub(crate) async fn execute_cloud(common: &CloudCommon, asked: CloudAsked) -> Result<ExitCode, Failure> {
+    let mut talk = common.open().map_err(Trouble::into_failure)?;
+    let is_administration = matches!(asked, CloudAsked::User(_) | CloudAsked::Project(_));
+    if is_administration {
+        talk = talk.for_administration().await.map_err(Trouble::into_failure)?;
+    }
+    let run = async {
+        match asked {
+            CloudAsked::Volume(command) => volume::run(&talk, command).await,
+            CloudAsked::User(command) => user::run(&talk, command).await,
+            CloudAsked::Project(command) => project::run(&talk, command).await,
+            CloudAsked::Key(command) => key::run(&talk, command).await,
+        }
+    };
+    let done = tokio::select! {
+        done = Box::pin(run) => done,
+        () = interrupted() => {
+            secret::show_again();
+            Err(talk.session.interrupt().await)
+        }
+    };
+    talk.close().await;
+    done.map_err(Trouble::into_failure)
 }
 
 /// Runs one of the commands.
@@ -91,8 +148,10 @@ async fn run(session: &Session, asked: Asked) -> Result<ExitCode, Trouble> {
         Asked::Checkpoint(command) => checkpoint::run(session, command).await,
         Asked::Transfer(command) => transfer::run(session, command).await,
         Asked::Job(command) => job::run(session, command).await,
+        Asked::Backup(command) => backup::run(session, command).await,
         Asked::Event(command) => event::run(session, command).await,
         Asked::Explain(options) => explain::run(session, &options).await,
+        Asked::Repair(options) => repair::run(session, &options).await,
     }
 }
 

@@ -29,6 +29,13 @@ pub(crate) struct Plan {
     blockers: Vec<String>,
 }
 
+impl Sure {
+    /// Only the plan is wanted.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+}
+
 impl Plan {
     pub(crate) fn new(does: impl Into<String>) -> Self {
         Self {
@@ -52,6 +59,16 @@ impl Plan {
             self.blockers.push(by.into());
         }
         self
+    }
+
+    /// A refusal of what was planned: when something was seen in the way, that is it, and it is said again.
+    pub(crate) fn refused(&self, trouble: Trouble) -> Trouble {
+        match self.blockers.first() {
+            Some(blocker) if trouble.is_refusal() => trouble
+                .replace_hint(format!("in the way: {blocker}"))
+                .code(code::IN_THE_WAY),
+            _ => trouble,
+        }
     }
 
     fn text(&self) -> String {

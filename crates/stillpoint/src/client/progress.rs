@@ -1,5 +1,6 @@
 //! How far it is: bars on a terminal, a line now and then elsewhere. All of it on standard error.
 
+use super::shown::note;
 use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::IsTerminal as _,
@@ -40,7 +41,7 @@ impl Progress {
     /// Says something that the user should know, without disturbing the bars.
     pub(crate) fn say(&self, text: &str) {
         if !self.is_terminal {
-            eprintln!("{text}");
+            note(text);
         } else if let Err(error) = self.bars.println(text) {
             tracing::debug!(%error, "the terminal cannot be written to");
         }

@@ -60,6 +60,10 @@ struct Profile {
     user: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    /// The project of volumes and keys.
+    project: Option<String>,
+    /// Of the identity service, where it is not the server's.
+    identity_url: Option<String>,
 }
 
 /// What a connection is made of.
@@ -69,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) user: String,
     pub(crate) secret: Secret,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) project: Option<String>,
+    pub(crate) identity_url: Option<String>,
 }
 
 /// By what the user is known.
@@ -104,12 +110,16 @@ impl ServerOptions {
         let url = pick(&self.url, first.url, variable("STILLPOINT_URL")?, last.url);
         let user = pick(&self.user, first.user, variable("STILLPOINT_USER")?, last.user);
         let ca = variable("STILLPOINT_CA")?.map(PathBuf::from);
+        let project = pick(&None, first.project, variable("STILLPOINT_PROJECT")?, last.project);
+        let identity = variable("STILLPOINT_IDENTITY_URL")?;
         let secret = self.secret(variable, first.password_file, last.password_file)?;
         Ok(Server {
             url: url.unwrap_or_else(|| URL.to_owned()),
             user: user.unwrap_or_else(|| USER.to_owned()),
             secret,
             ca_file: pick(&self.ca_file, first.ca_file, ca, last.ca_file),
+            project,
+            identity_url: pick(&None, first.identity_url, identity, last.identity_url),
         })
     }
 
@@ -190,7 +200,8 @@ fn profile(file: Option<&Path>, name: Option<&str>) -> Result<Profile, Trouble> 
             known.join(", ")
         };
         usage(format!("there is no profile {name:?} in {shown}")).hint(format!(
-            "profiles there: {known}; one is written as [profile.{name}] with url, user, password_file, ca_file"
+            "profiles there: {known}; one is written as [profile.{name}] with url, user, password_file, ca_file, \
+             project, identity_url"
         ))
     })
 }

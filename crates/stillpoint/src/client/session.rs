@@ -7,7 +7,7 @@
 //! A change that is being sent when Ctrl-C comes is sent to its end: the command ends after the answer. What the server
 //! began then goes on there and ends by itself.
 
-use super::{Common, Trouble, code, connect::connect, progress::Waited, retry::Patience};
+use super::{Common, Trouble, code, connect::connect_to, progress::Waited, retry::Patience, server::Server};
 use clap::Args;
 use std::{
     cell::RefCell,
@@ -21,7 +21,7 @@ use stillpoint_sdk::{
 use tokio::{sync::Mutex, time::sleep};
 
 /// How often a read is tried again: about three seconds.
-const READS_MAX: u32 = 4;
+pub(crate) const READS_MAX: u32 = 4;
 /// How long it is looked for what an unanswered change has begun.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at a job.
@@ -65,7 +65,7 @@ pub(crate) struct Session {
     pub(crate) json: bool,
     /// Held while a change is being sent.
     sending: Arc<Mutex<()>>,
-    /// The correlation id of the last change that was sent.
+    /// What becomes of the last change that was sent, when nobody waits for it any more.
     sent: RefCell<Option<String>>,
 }
 
@@ -79,9 +79,13 @@ pub(crate) struct Change {
 
 impl Session {
     pub(crate) fn open(common: &Common) -> Result<Self, Trouble> {
+        Self::of(&common.server.resolve()?, common.json)
+    }
+
+    pub(crate) fn of(server: &Server, json: bool) -> Result<Self, Trouble> {
         Ok(Self {
-            connection: connect(&common.server)?,
-            json: common.json,
+            connection: connect_to(server)?,
+            json,
             sending: Arc::default(),
             sent: RefCell::default(),
         })
@@ -89,6 +93,11 @@ impl Session {
 
     pub(crate) fn system(&self) -> SystemService {
         self.connection.system_service()
+    }
+
+    /// The connection itself, for what a server has beside the API.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     pub(crate) async fn close(&self) {
@@ -103,11 +112,14 @@ impl Session {
         drop(done);
         let trouble = Trouble::interrupted();
         match &*self.sent.borrow() {
-            Some(id) => trouble.hint(format!(
-                "what was asked for goes on at the server and ends by itself: stillpoint job list --correlation {id}"
-            )),
+            Some(text) => trouble.hint(text),
             None => trouble,
         }
+    }
+
+    /// From here on, Ctrl-C leaves something that the user has to know.
+    pub(crate) fn leaves(&self, text: impl Into<String>) {
+        *self.sent.borrow_mut() = Some(text.into());
     }
 
     /// Reads; again and again for a few seconds while the connection breaks.
@@ -163,8 +175,20 @@ impl Session {
 
     /// Sends to the end, whatever becomes of the one who waits.
     async fn send<T: Send + 'static>(&self, change: &Change, request: Request<T>) -> Result<T, Error> {
+        let look = format!("stillpoint job list --correlation {}", change.correlation);
+        self.send_to_the_end(&look, request).await
+    }
+
+    /// Sends to the end, whatever becomes of the one who waits. `look` is the command by which it is seen.
+    pub(crate) async fn send_to_the_end<T: Send + 'static>(
+        &self,
+        look: &str,
+        request: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         let sending = Arc::clone(&self.sending).lock_owned().await;
-        *self.sent.borrow_mut() = Some(change.correlation.clone());
+        self.leaves(format!(
+            "what was asked for goes on at the server and ends by itself: {look}"
+        ));
         let sent = tokio::spawn(async move {
             let answer = request.await;
             drop(sending);
@@ -277,7 +301,7 @@ impl Session {
 }
 
 /// What a job does, and at which step it is.
-fn at_step(job: &Job) -> String {
+pub(crate) fn at_step(job: &Job) -> String {
     let what = job.head.description.as_deref().unwrap_or_default();
     let steps: Vec<_> = job.steps.iter().flatten().collect();
     let is_over = |step: &&&Step| step.status.as_ref().is_some_and(|status| &**status == "finished");

@@ -2,6 +2,7 @@
 
 use super::{Session, Trouble, print, table::Table};
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -39,17 +40,36 @@ impl Shown {
 
     /// A list: a row for each item.
     pub(crate) fn list<T: Wire>(items: &[T], head: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<Self, Trouble> {
+        let json = items.iter().map(json).collect::<Result<_, _>>()?;
+        Ok(Self::rows(items, head, row, json))
+    }
+
+    /// A list of an API whose documents are JSON.
+    pub(crate) fn plain_list<T: Serialize>(
+        items: &[T],
+        head: &[&str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<Self, Trouble> {
+        let json = items.iter().map(plain).collect::<Result<_, _>>()?;
+        Ok(Self::rows(items, head, row, json))
+    }
+
+    fn rows<T>(items: &[T], head: &[&str], row: impl Fn(&T) -> Vec<String>, json: Vec<Value>) -> Self {
         let mut table = Table::new(head);
         for item in items {
             table.row(row(item));
         }
-        let json = items.iter().map(json).collect::<Result<_, _>>()?;
-        Ok(Self::new(table.text(), Value::Array(json)))
+        Self::new(table.text(), Value::Array(json))
     }
 
     /// One object: its facts, one a line. Facts without a value are left out.
     pub(crate) fn object<T: Wire>(object: &T, facts: &[(&str, Option<String>)]) -> Result<Self, Trouble> {
         Ok(Self::new(lines(facts), json(object)?))
+    }
+
+    /// One object of an API whose documents are JSON.
+    pub(crate) fn plain_object<T: Serialize>(object: &T, facts: &[(&str, Option<String>)]) -> Result<Self, Trouble> {
+        Ok(Self::new(lines(facts), plain(object)?))
     }
 
     pub(crate) fn and_text(mut self, text: &str) -> Self {
@@ -88,6 +108,11 @@ pub(crate) fn json<T: Wire>(object: &T) -> Result<Value, Trouble> {
         .map_err(|error| Trouble::of("the answer cannot be written as JSON", error))
 }
 
+/// An object as JSON.
+pub(crate) fn plain<T: Serialize>(object: &T) -> Result<Value, Trouble> {
+    serde_json::to_value(object).map_err(|error| Trouble::of("the answer cannot be written as JSON", error))
+}
+
 impl Watch {
     /// Shows what `look` finds, once or as long as it is watched.
     pub(crate) async fn show(
@@ -107,6 +132,9 @@ impl Watch {
         show(&shown)?;
         loop {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
+            if is_reader_gone() {
+                return Ok(ExitCode::SUCCESS);
+            }
             let now = look().await?;
             if now != shown {
                 show(&now)?;
@@ -116,10 +144,29 @@ impl Watch {
     }
 }
 
+/// Whether nobody reads standard output any more, as after `| head -1`. Nothing has to be written to see it.
+pub(crate) fn is_reader_gone() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let out = std::io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().contains(PollFlags::ERR)
+}
+
 /// A moment as people read it, UTC.
 pub(crate) fn moment(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map_or_else(
         |_no_moment| "-".to_owned(),
+        |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
+}
+
+/// A moment as OpenStack's services write it, as people read it. They mean UTC, with a `Z` or without.
+pub(crate) fn instant(text: Option<&str>) -> String {
+    let Some(text) = text else { return "-".to_owned() };
+    let civil: Result<jiff::civil::DateTime, _> = text.trim_end_matches('Z').parse();
+    civil.map_or_else(
+        |_no_moment| text.to_owned(),
         |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
     )
 }

@@ -21,6 +21,18 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(wrong)
 }
 
+/// Whole GiB: what volumes have. What is between two is rounded up.
+pub(crate) fn parse_gib(text: &str) -> Result<u64, String> {
+    let bytes = parse(text)?;
+    // OpenStack's own tools take a bare number for GiB.
+    if text.trim().bytes().all(|byte| byte.is_ascii_digit()) && bytes < 1 << 20 {
+        return Err(format!(
+            "{text} is {bytes} bytes, and volumes have whole GiB: did you mean {text}G?"
+        ));
+    }
+    Ok(bytes.div_ceil(1 << 30))
+}
+
 /// Bytes for people; a dash for none.
 pub(crate) fn shown(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |bytes| BinaryBytes(bytes).to_string())
@@ -29,6 +41,15 @@ pub(crate) fn shown(bytes: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_have_whole_gib_and_a_bare_number_is_none() {
+        for (text, gib) in [("10G", 10), ("1.5G", 0), ("1536M", 2), ("1T", 1024), ("1073741824", 1)] {
+            let parsed = parse_gib(text);
+            assert_eq!(parsed.clone().unwrap_or_default(), gib, "{text}: {parsed:?}");
+        }
+        assert!(parse_gib("10").is_err_and(|text| text.contains("10G")));
+    }
 
     #[test]
     fn sizes_are_powers_of_1024_and_what_is_none_is_said() {

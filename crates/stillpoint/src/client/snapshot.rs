@@ -11,7 +11,7 @@ use super::{
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use stillpoint_sdk::{
-    GetOptions, VmService, by_id,
+    GetOptions, ListOptions, VmService, by_id,
     types::{Action, Disk, DiskAttachment, Snapshot, Vm},
 };
 
@@ -27,6 +27,10 @@ pub(crate) enum SnapshotCommand {
     #[command(after_help = "Examples:
   stillpoint snapshot show db1 'before upgrade'")]
     Show(Named),
+    /// List the disks in a snapshot, as they were then.
+    #[command(after_help = "Examples:
+  stillpoint snapshot disks db1 'before upgrade'")]
+    Disks(Named),
     /// Take a snapshot, at one moment for all disks. The VM goes on.
     #[command(after_help = "Examples:
   stillpoint snapshot create db1 'before upgrade'
@@ -171,6 +175,7 @@ pub(crate) async fn run(session: &Session, command: SnapshotCommand) -> Result<E
     match command {
         SnapshotCommand::List(options) => list(session, &options).await,
         SnapshotCommand::Show(named) => show(session, &named).await?.print(session),
+        SnapshotCommand::Disks(named) => disks(session, &named).await,
         SnapshotCommand::Create(options) => create(session, &options).await,
         SnapshotCommand::Delete(options) => delete(session, &options).await,
         SnapshotCommand::Restore(options) => restore(session, &options).await,
@@ -239,6 +244,24 @@ async fn show(session: &Session, named: &Named) -> Result<Shown, Trouble> {
             ("disks", Some(disks.collect::<Vec<_>>().join(", "))),
         ],
     )
+}
+
+async fn disks(session: &Session, named: &Named) -> Result<ExitCode, Trouble> {
+    let found = Found::look(session, named).await?;
+    let service = found.service.snapshots_service().snapshot_service(&found.id);
+    let disks = service.disks_service();
+    let list = session.read(|| disks.list(ListOptions::new())).await?;
+    Shown::list(&list, &["NAME", "SIZE", "USED", "FORMAT", "IMAGE", "ID"], |disk| {
+        vec![
+            or_dash(disk.head.name.as_deref()),
+            size::shown(disk.provisioned_size),
+            size::shown(disk.actual_size),
+            or_dash(disk.format.as_deref()),
+            or_dash(disk.image_id.as_deref()),
+            or_dash(disk.head.id.as_deref()),
+        ]
+    })?
+    .print(session)
 }
 
 async fn create(session: &Session, options: &Create) -> Result<ExitCode, Trouble> {

@@ -57,6 +57,11 @@ impl Trouble {
         Self { code, ..self }
     }
 
+    /// Whether the server, or what it began, failed; not: who asks, what is named, the connection.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code == code::FAILED
+    }
+
     /// The same, as a part of something larger.
     pub(crate) fn context(self, text: impl Into<String>) -> Self {
         Self {

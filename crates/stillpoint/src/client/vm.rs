@@ -1,5 +1,8 @@
 //! `stillpoint vm ...`
 
+mod clone;
+mod guest;
+
 use super::{
     Session, Trouble, find,
     plan::{Plan, Sure},
@@ -52,6 +55,22 @@ pub(crate) enum VmCommand {
   stillpoint vm shutdown db1
   stillpoint vm shutdown db1 --timeout 60 || stillpoint vm stop db1 --yes")]
     Shutdown(Start),
+    /// Ask the guest to restart.
+    #[command(after_help = "Examples:
+  stillpoint vm reboot db1")]
+    Reboot(Start),
+    /// Freeze the guest's file systems: what it writes waits until they are thawed. Its agent does it.
+    #[command(after_help = "Examples:
+  stillpoint vm freeze db1 && array-snapshot; stillpoint vm thaw db1")]
+    Freeze(Start),
+    /// Thaw the guest's file systems.
+    #[command(after_help = "Examples:
+  stillpoint vm thaw db1")]
+    Thaw(Start),
+    /// Make a new VM of a snapshot, without copying.
+    #[command(after_help = "Examples:
+  stillpoint vm clone db1 'before upgrade' --as db1-test")]
+    Clone(clone::Clone),
     /// Delete a VM with its snapshots and disks.
     #[command(after_help = "Examples:
   stillpoint vm delete db1 --dry-run        what would be lost
@@ -145,6 +164,10 @@ pub(crate) async fn run(session: &Session, command: VmCommand) -> Result<ExitCod
         VmCommand::Start(options) => start(session, &options).await,
         VmCommand::Stop(options) => stop(session, &options).await,
         VmCommand::Shutdown(options) => shutdown(session, &options).await,
+        VmCommand::Reboot(options) => guest::reboot(session, &options).await,
+        VmCommand::Freeze(options) => guest::freeze(session, &options).await,
+        VmCommand::Thaw(options) => guest::thaw(session, &options).await,
+        VmCommand::Clone(options) => clone::clone(session, &options).await,
         VmCommand::Delete(options) => delete(session, &options).await,
     }
 }

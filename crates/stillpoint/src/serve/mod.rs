@@ -16,6 +16,7 @@ use config::Config;
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use stillpoint_api_ovirt::{Api, Dialect, Settings};
 use stillpoint_auth::{Auth, Bootstrap};
+use stillpoint_console::Console;
 use stillpoint_engine::{Engine, Options, ports::DriverErrorKind};
 use stillpoint_qemu::{Qemu, images::LocalImages};
 use stillpoint_store::{Store, StoreError};
@@ -76,19 +77,35 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             ApiChoice::V4 => Dialect::V4,
         },
     };
+    let counted = Arc::new(metrics::Numbers::new());
     let numbers = metrics::Sources {
         store: store.clone(),
         auth: auth.clone(),
         engine: engine.clone(),
+        data_plane: data_plane.clone(),
+        numbers: Arc::clone(&counted),
     };
     let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
     let volume = volume_api(&engine, &auth, &url, &config);
+    let stopping = CancellationToken::new();
+    let native = native_api(&engine, &auth, &url, &stopping);
+    let apis = stillpoint_api_volume::router(volume)
+        .merge(stillpoint_api_native::router(native))
+        .fallback_service(ovirt);
+    let console = stillpoint_console::Settings {
+        public_url: url.clone(),
+        apis: apis.clone(),
+        stopping: stopping.clone(),
+    };
     let router = health::router(engine.clone())
         .merge(metrics::router(numbers))
         .merge(stillpoint_transfer::router(data_plane))
-        .merge(stillpoint_api_volume::router(volume))
-        .fallback_service(ovirt);
-    let stopping = CancellationToken::new();
+        .merge(stillpoint_console::router(Console::new(
+            engine.clone(),
+            auth.clone(),
+            console,
+        )))
+        .merge(apis);
     stop_on_signal(stopping.clone())?;
 
     // The one line on standard output, which whoever started the daemon waits for.
@@ -113,6 +130,15 @@ fn volume_api(engine: &Engine, auth: &Auth, url: &str, config: &Config) -> still
         network_stub: config.network_stub,
     };
     stillpoint_api_volume::Api::new(engine.clone(), auth.clone(), settings)
+}
+
+/// Our own family.
+fn native_api(engine: &Engine, auth: &Auth, url: &str, stopping: &CancellationToken) -> stillpoint_api_native::Api {
+    let settings = stillpoint_api_native::Settings {
+        public_url: url.to_owned(),
+        stopping: stopping.clone(),
+    };
+    stillpoint_api_native::Api::new(engine.clone(), auth.clone(), settings)
 }
 
 fn engine_options(config: &Config) -> Options {

@@ -131,7 +131,7 @@ fn at_once(op: &Operation, ranges: &[(u64, u64)]) -> Option<Driven<Bytes>> {
     }
     let bytes = batch.take();
     for (offset, length) in batch.places {
-        op.transferred(offset, length);
+        op.has_read(offset, length);
     }
     Some(Ok(bytes))
 }
@@ -212,7 +212,7 @@ async fn read(op: &Operation, outlet: &Outlet, ranges: Vec<(u64, u64)>) -> Resul
                 break stopped;
             }
             for (offset, length) in batch.places.drain(..) {
-                op.transferred(offset, length);
+                op.has_read(offset, length);
             }
         }
         if is_last {

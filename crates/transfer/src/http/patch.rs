@@ -88,7 +88,7 @@ async fn run(op: &Operation, change: Change) -> Result<(), Stopped> {
         while size > 0 {
             op.check()?;
             let done = source.zero(offset, size).await?;
-            op.transferred(offset, done);
+            op.has_written(offset, done);
             (offset, size) = (offset + done, size - done);
         }
     }

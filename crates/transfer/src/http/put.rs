@@ -108,7 +108,7 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
         tokio::select! {
             Some(written) = flying.next(), if !flying.is_empty() => match written {
                 Ok((start, length)) => {
-                    op.transferred(start, length);
+                    op.has_written(start, length);
                     unflushed += length;
                     if flush && unflushed >= FLUSH_EARLY_BYTES && early.is_empty() {
                         unflushed = 0;
@@ -142,7 +142,7 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
     // After a failure: nothing may be written any more once this has returned.
     while let Some(written) = flying.next().await {
         if let Ok((start, length)) = written {
-            op.transferred(start, length);
+            op.has_written(start, length);
         }
     }
     while let Some(flushed) = early.next().await {

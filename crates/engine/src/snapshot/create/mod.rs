@@ -21,15 +21,19 @@
 
 mod plan;
 mod save;
+mod stall;
 
 pub(crate) use plan::{attachments, overlay, plan, rotate, submit};
+pub(crate) use stall::stall;
 
 use super::delete;
 use crate::{
+    config::{Consistency, SnapshotConfig},
     event::{Event, What},
     fault::Fault,
-    journal::{Actor, Cx, Done, Saga, StepError, Undo, from_json},
+    journal::{Actor, Cx, Done, Saga, StepError, Undo, from_json, to_json},
     ports::{DriverError, DriverErrorKind, Frozen, ImageRef, Machine, MemoryMethod, MemoryRef, Switch, SwitchDisk},
+    view::watch::Stall,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -84,6 +88,22 @@ pub(crate) struct Switched {
     method: Option<MemoryMethod>,
     /// Why the memory's saving could not begin.
     save_failed: Option<String>,
+    /// How long writes stood still; `None`: it was not measured, as when the daemon died around it.
+    #[serde(default)]
+    stall: Option<Stall>,
+}
+
+impl Switched {
+    /// What a restart found: it has happened, and no more is known.
+    fn found(method: Option<MemoryMethod>, thawed: bool) -> Self {
+        Self {
+            frozen: Frozen::NotAsked,
+            thawed,
+            method,
+            save_failed: None,
+            stall: None,
+        }
+    }
 }
 
 /// What became of the memory.
@@ -236,12 +256,7 @@ impl Create {
             return self.switched_before_crash(machine.as_ref()).await;
         }
         if self.params.disks.is_empty() {
-            return Ok(Switched {
-                frozen: Frozen::NotAsked,
-                thawed: true,
-                method: None,
-                save_failed: None,
-            });
+            return Ok(Switched::found(None, true));
         }
         machine.open_overlays(&self.overlays()).await?;
         cx.engine.unthawed.leave(self.params.vm).await;
@@ -254,12 +269,16 @@ impl Create {
             },
         };
         match report {
-            Ok(report) => Ok(Switched {
-                frozen: report.frozen,
-                thawed: report.thawed,
-                method,
-                save_failed,
-            }),
+            Ok(report) => {
+                cx.engine.stalls.add(report.window_us, report.transaction_us);
+                Ok(Switched {
+                    thawed: report.thawed,
+                    stall: method.is_none().then(|| stall::measured(&report)),
+                    frozen: report.frozen,
+                    method,
+                    save_failed,
+                })
+            }
             Err(error) if error.kind == DriverErrorKind::Disconnected => {
                 cx.engine.hypervisor_gone(self.params.vm).await?;
                 self.switched_before_death(cx).await
@@ -273,9 +292,8 @@ impl Create {
         let thawed = !self.params.freezes() || machine.thaw().await.is_ok();
         match self.is_switched(machine).await? {
             true => {
-                let frozen = Frozen::NotAsked;
                 let method = self.params.memory.as_ref().map(|_| MemoryMethod::Background);
-                Ok(Switched { frozen, thawed, method, save_failed: None })
+                Ok(Switched::found(method, thawed))
             }
             false => Err(Fault::new(
                 FaultCode::Unavailable,
@@ -307,12 +325,7 @@ impl Create {
         for disk in &self.params.disks {
             let facts = cx.engine.images.inspect(&disk.overlay.path, None).await?;
             if facts.has_data {
-                return Ok(Switched {
-                    frozen: Frozen::NotAsked,
-                    thawed: true,
-                    method: None,
-                    save_failed: None,
-                });
+                return Ok(Switched::found(None, true));
             }
         }
         Err(self.died().into())
@@ -331,12 +344,7 @@ impl Create {
             endpoint.switch(&self.plan(cx)).await?;
             cx.engine.hypervisor.close_at_rest(cx.job.id).await?;
         }
-        Ok(Switched {
-            frozen: Frozen::NotAsked,
-            thawed: true,
-            method: None,
-            save_failed: None,
-        })
+        Ok(Switched::found(None, true))
     }
 
     pub(crate) async fn undo_switch(&self, cx: &Cx) -> Result<Undo, StepError> {
@@ -404,11 +412,30 @@ pub(crate) fn record_switched(
         image::set_state(tx, disk.overlay.id, ImageState::Live)?;
         stillpoint_store::disk::set_image(tx, disk.disk, disk.overlay.id)?;
     }
-    snapshot::set_date(tx, params.snapshot, now_micros())?;
+    if let Some(row) = snapshot::get(tx, params.snapshot)? {
+        let mut kept = row.config.as_deref().map(from_json::<SnapshotConfig>).transpose()?;
+        if let Some(kept) = &mut kept {
+            kept.consistency = Some(consistency(params, switched));
+        }
+        let config = kept.as_ref().map(to_json).transpose()?.map(|config| config.to_string());
+        let date = now_micros();
+        snapshot::update(tx, &SnapshotRow { date, config, ..row })?;
+    }
     vm::touch(tx, params.vm)?;
     frozen_events(switched, params, actor)
         .into_iter()
         .try_for_each(|event| event.vm(project, params.vm, &params.name).write(tx))
+}
+
+/// What a guest would find on the disks as they were.
+fn consistency(params: &Params, switched: &Switched) -> Consistency {
+    if !params.live {
+        Consistency::Down
+    } else if params.held || matches!(switched.frozen, Frozen::Yes(_)) {
+        Consistency::Frozen
+    } else {
+        Consistency::Crash
+    }
 }
 
 /// The rows of a switch that did not happen: the overlays are forgotten, and so is the snapshot, if there is one. What a

@@ -312,6 +312,7 @@ pub(crate) fn rotate(
         attachments: kept.collect(),
         created_at: found.row.created_at,
         generation: found.row.generation,
+        consistency: None,
     };
     let regular = SnapshotRow {
         kind: SnapshotType::Regular,

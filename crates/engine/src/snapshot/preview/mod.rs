@@ -143,6 +143,7 @@ fn switch(tx: &Tx, params: &Params) -> Result<(), Fault> {
         attachments: create::attachments(tx, &found)?,
         created_at: found.row.created_at,
         generation: found.row.generation,
+        consistency: None,
     };
     let (former, seq) = (active.id, active.seq + 1);
     snapshot::update(

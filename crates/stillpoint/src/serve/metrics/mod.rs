@@ -1,6 +1,12 @@
-//! `/metrics`: numbers about the daemon, in Prometheus's text format, for administrators.
+//! `/metrics`: numbers about the daemon, in the text format that Prometheus reads (OpenMetrics), for administrators.
 //!
-//! A scraper sends Basic credentials or a bearer token, as any client does. Must not: tell names of anybody's things.
+//! What is counted is in `numbers.rs`; requests are counted by `http.rs` as they go by. A scraper sends Basic credentials or a bearer token, as any client does. Must not: tell names of anybody's things.
+
+mod http;
+mod numbers;
+
+pub(crate) use http::count;
+pub(crate) use numbers::Numbers;
 
 use axum::{
     Router,
@@ -10,14 +16,15 @@ use axum::{
     routing::get,
 };
 use base64::Engine as _;
-use std::fmt::Write as _;
+use std::sync::Arc;
 use stillpoint_auth::{Auth, AuthError, SCOPE_API, TokenKind};
 use stillpoint_engine::Engine;
 use stillpoint_store::Store;
+use stillpoint_transfer::Transfer;
 use stillpoint_types::Caller;
 
-/// The text format's media type (Prometheus, exposition formats).
-const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The format's media type (OpenMetrics 1.0).
+const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Longest credentials, in bytes.
 const CREDENTIALS_MAX: usize = 8192;
 
@@ -27,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) auth: Auth,
     pub(crate) engine: Engine,
+    pub(crate) data_plane: Transfer,
+    pub(crate) numbers: Arc<Numbers>,
 }
 
 pub(crate) fn router(sources: Sources) -> Router {
@@ -58,10 +67,10 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
     if !caller.is_admin {
         return (StatusCode::FORBIDDEN, "only administrators may read metrics\n").into_response();
     }
-    match sources.engine.vm_counts(&caller).await {
-        Ok(vms) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text(&sources.store, vms)).into_response(),
-        Err(fault) => {
-            tracing::error!(fault = fault.log_chain(), "metrics could not be read");
+    match sources.numbers.tell(&sources, &caller).await {
+        Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "metrics could not be read");
             (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the catalogue does not answer; see the log\n",
@@ -101,43 +110,4 @@ fn basic(encoded: &str) -> Option<(String, String)> {
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
     let (user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
-}
-
-fn text(store: &Store, (vms, running): (u64, u64)) -> String {
-    let mut text = String::new();
-    let mut tell = |name: &str, kind: &str, help: &str, value: u64| {
-        // Writing to a string does not fail.
-        let _written = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-    };
-    tell("stillpoint_vms", "gauge", "VMs in the catalogue.", vms);
-    tell("stillpoint_vms_running", "gauge", "VMs that have a process.", running);
-    let statements = "SQL statements since the start, those that begin and end transactions among them.";
-    tell(
-        "stillpoint_store_statements_total",
-        "counter",
-        statements,
-        store.statements(),
-    );
-    let commits = "Durable commits since the start.";
-    tell("stillpoint_store_commits_total", "counter", commits, store.commits());
-    if let Some(bytes) = resident_bytes() {
-        tell(
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory of the daemon.",
-            bytes,
-        );
-    }
-    text
-}
-
-/// `VmRSS` of `/proc/self/status` (proc(5)), which is in KiB.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_ascii_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
 }

@@ -1,27 +1,17 @@
-//! `stillpoint explain ENTITY`: why a thing is in its state, and what would help.
-//!
-//! Everything comes from the public API: the thing's status, the jobs that run and name it with the step at which they
-//! are, and what the event log said about it lately.
+//! The explanation of a thing by what any server of the API shows: its status, the jobs that run and name it with the step
+//! at which they are, and what the event log said about it lately.
 
-use super::{
-    Session, Trouble, code, event, find, job,
+use super::unclear;
+use crate::client::{
+    Session, Trouble, event, find, job,
     shown::{Shown, json, lines, moment},
     vm,
 };
-use clap::Args;
 use serde_json::{Value, json};
-use std::process::ExitCode;
 use stillpoint_sdk::{ListOptions, types::Job};
 
 /// Events that are told.
 const EVENTS: u32 = 5;
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ExplainOptions {
-    /// What to explain: NAME (a VM, or else a disk), vm/NAME, disk/NAME, snapshot/VM/NAME, job/ID. Ids do as well.
-    #[arg(value_name = "ENTITY")]
-    entity: String,
-}
 
 /// What is known about a thing.
 struct Facts {
@@ -36,8 +26,8 @@ struct Facts {
     object: Value,
 }
 
-pub(crate) async fn run(session: &Session, options: &ExplainOptions) -> Result<ExitCode, Trouble> {
-    let entity = options.entity.as_str();
+/// Explains a VM, a disk, a snapshot or a job.
+pub(super) async fn explain(session: &Session, entity: &str) -> Result<Shown, Trouble> {
     let facts = match entity.split_once('/') {
         Some(("vm", name)) => of_vm(session, name).await?,
         Some(("disk", name)) => of_disk(session, name).await?,
@@ -46,7 +36,12 @@ pub(crate) async fn run(session: &Session, options: &ExplainOptions) -> Result<E
             Some((vm, name)) => of_snapshot(session, vm, name).await?,
             None => return Err(unclear(entity)),
         },
-        Some(_) => return Err(unclear(entity)),
+        Some((kind, _)) => {
+            let text = format!("this server does not explain a {kind}: it is no Stillpoint, or an old one");
+            return Err(
+                Trouble::new(text).hint("it can be asked about vm/NAME, disk/NAME, snapshot/VM/NAME and job/ID")
+            );
+        }
         None => match of_vm(session, entity).await {
             Ok(facts) => facts,
             Err(no_vm) => match of_disk(session, entity).await {
@@ -55,13 +50,7 @@ pub(crate) async fn run(session: &Session, options: &ExplainOptions) -> Result<E
             },
         },
     };
-    tell(session, facts).await?.print(session)
-}
-
-fn unclear(entity: &str) -> Trouble {
-    Trouble::new(format!("{entity:?} does not say what it is"))
-        .hint("write vm/NAME, disk/NAME, snapshot/VM/NAME or job/ID")
-        .code(code::USAGE)
+    tell(session, facts).await
 }
 
 async fn of_vm(session: &Session, name: &str) -> Result<Facts, Trouble> {
