@@ -231,7 +231,8 @@ pub fn merged(tx: &Tx, base: ImageId, top: ImageId) -> Stored<()> {
         "UPDATE image SET size_bytes = (SELECT size_bytes FROM image AS t WHERE t.id = ?2),
          disk_id = (SELECT disk_id FROM image AS t WHERE t.id = ?2) WHERE id = ?1",
         "DELETE FROM half_merged WHERE image_id IN (?1, ?2)",
-        "DELETE FROM image_seal WHERE image_id IN (?1, ?2)",
+        // The header of what stood on `top` is another one, too.
+        "DELETE FROM image_seal WHERE image_id = ?2 OR image_id IN (SELECT id FROM image WHERE id = ?1 OR parent_id = ?1)",
     ] {
         tx.sql().prepare_cached(sql)?.execute(values)?;
     }

@@ -1,5 +1,7 @@
 //! Seals: what the file of a frozen image was when our own writing into it had ended.
 //!
+//! An image's seal goes with [`crate::image::merged`] and [`crate::disk::set_image`], too: whoever merged, or will write.
+//!
 //! Crash consistency: a seal goes before one of our own jobs writes into the image, and comes back in the transaction that
 //! ends that writing. So a seal that is there can be believed, and one that is not there says nothing.
 

@@ -215,6 +215,31 @@ async fn upload(plane: &Plane, source: Source) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_upload_is_flushed_on_its_way_and_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, file) = (directory.path().join("disk.qcow2"), directory.path().join("disk.raw"));
+    make_qcow2(&image, SIZE);
+    std::fs::write(&file, b"").unwrap();
+    let mut nbd = Nbd::start(directory.path(), &image, &[]).await;
+    let plane = Plane::start().await;
+    let (at, data) = (MIB + 7, noise(5, (36 << 20) + 1));
+    for source in [nbd.source(None), Source::Raw(file.clone())] {
+        let id = plane.add(source, SIZE, WRITE).await;
+        assert_eq!(plane.put_range(&id, at, &data).await.status, 200);
+        plane.transfer.remove(&id, Duration::from_secs(5)).await.unwrap();
+    }
+    // Killed, not ended: what was answered is there.
+    nbd.kill();
+    let raw = directory.path().join("copy.raw");
+    run("qemu-img", &["convert", "-O", "raw", text(&image), text(&raw)]);
+    let at = usize::try_from(at).unwrap();
+    for written in [raw, file] {
+        let written = std::fs::read(written).unwrap();
+        assert!(written[at..at + data.len()] == data);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_over_nbd_is_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("disk.qcow2");

@@ -124,7 +124,6 @@ impl Plan {
     }
 
     /// A loss that has to be agreed to.
-    #[expect(clippy::needless_pass_by_value, reason = "ids and words alike are given as they are")]
     pub(crate) fn lose(&mut self, text: impl Into<String>, thing: impl std::fmt::Display) {
         self.loses.push(text.into());
         self.lost_things.push(thing.to_string());

@@ -46,6 +46,33 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let address = listener.local_addr()?;
     let certificate = tls::prepare(&config, address.ip())?;
 
+    let rooms = open_rooms(&config, bootstrap.as_ref()).await?;
+    let url = config.public_url(address, certificate.is_some());
+    let stopping = CancellationToken::new();
+    let router = rooms.router(&config, &url, certificate.as_ref(), &stopping);
+    stop_on_signal(stopping.clone())?;
+
+    // The one line on standard output, which whoever started the daemon waits for.
+    writeln!(std::io::stdout(), "stillpoint ready {url}")?;
+    std::io::stdout().flush()?;
+    tracing::info!(url, "ready");
+    listen::serve(listener, certificate.map(|c| c.server), router, stopping, STOP_LIMIT).await;
+    tracing::info!("stopping; guests run on");
+    rooms.engine.stop(STOP_LIMIT).await;
+    rooms.store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is open while the daemon runs.
+struct Rooms {
+    store: Store,
+    auth: Auth,
+    engine: Engine,
+    data_plane: Transfer,
+}
+
+/// Opens the rooms, the core last: it looks for guests and goes on with jobs.
+async fn open_rooms(config: &Config, bootstrap: Option<&Bootstrap>) -> Result<Rooms, Failure> {
     let (qemu, sentence) = Qemu::new(stillpoint_qemu::Config::new(config.data_dir.clone(), config.accel()))
         .await
         .map_err(|error| {
@@ -56,70 +83,70 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
             Failure::new(code, error.chain())
         })?;
     tracing::info!("{sentence}");
-    let store = open_store(&config.data_dir).await?;
-    let auth = Auth::open(store.clone(), &config.data_dir.join("keys").join("secret.key")).await?;
-    apply_users(&auth, bootstrap.as_ref(), &config.data_dir).await?;
+    let store = open_store(config.data_dir).await?;
+    let auth = Auth::open(store.clone(), config.data_dir.join("keys").join("secret.key")).await?;
+    apply_users(&auth, bootstrap, config.data_dir).await?;
     let data_plane = Transfer::new();
     let engine = Engine::open(
         store.clone(),
         Arc::new(qemu),
         Arc::new(LocalImages::new("qemu-img")),
         Arc::new(data_plane.clone()),
-        engine_options(&config),
+        engine_options(config),
     )
     .await
     .map_err(|fault| Failure::new(1, fault.log_chain()))?;
+    Ok(Rooms {
+        store,
+        auth,
+        engine,
+        data_plane,
+    })
+}
 
-    let url = config.public_url(address, certificate.is_some());
-    let settings = Settings {
-        public_url: url.clone(),
-        certificates: certificate.as_ref().map(tls::Certificate::to_give_away),
-        default_dialect: match config.default_api {
-            ApiChoice::V3 => Dialect::V3,
-            ApiChoice::V4 => Dialect::V4,
-        },
-    };
-    let counted = Arc::new(metrics::Numbers::new());
-    let numbers = metrics::Sources {
-        store: store.clone(),
-        auth: auth.clone(),
-        engine: engine.clone(),
-        data_plane: data_plane.clone(),
-        numbers: Arc::clone(&counted),
-    };
-    let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
-    let volume = volume_api(&engine, &auth, &url, &config);
-    let stopping = CancellationToken::new();
-    let native = native_api(&engine, &auth, &url, &stopping);
-    let apis = stillpoint_api_volume::router(volume)
-        .merge(stillpoint_api_native::router(native))
-        .fallback_service(ovirt);
-    let console = stillpoint_console::Settings {
-        public_url: url.clone(),
-        apis: apis.clone(),
-        stopping: stopping.clone(),
-    };
-    let router = health::router(engine.clone())
-        .merge(metrics::router(numbers))
-        .merge(stillpoint_transfer::router(data_plane))
-        .merge(stillpoint_console::router(Console::new(
-            engine.clone(),
-            auth.clone(),
-            console,
-        )))
-        .merge(apis)
-        .layer(axum::middleware::from_fn_with_state(counted, metrics::count));
-    stop_on_signal(stopping.clone())?;
-
-    // The one line on standard output, which whoever started the daemon waits for.
-    writeln!(std::io::stdout(), "stillpoint ready {url}")?;
-    std::io::stdout().flush()?;
-    tracing::info!(url, "ready");
-    listen::serve(listener, certificate.map(|c| c.server), router, stopping, STOP_LIMIT).await;
-    tracing::info!("stopping; guests run on");
-    engine.stop(STOP_LIMIT).await;
-    store.close().await?;
-    Ok(ExitCode::SUCCESS)
+impl Rooms {
+    /// All edges, under one address.
+    fn router(
+        &self,
+        config: &Config,
+        url: &str,
+        certificate: Option<&tls::Certificate>,
+        stopping: &CancellationToken,
+    ) -> axum::Router {
+        let (engine, auth) = (&self.engine, &self.auth);
+        let settings = Settings {
+            public_url: url.to_owned(),
+            certificates: certificate.map(tls::Certificate::to_give_away),
+            default_dialect: match config.default_api {
+                ApiChoice::V3 => Dialect::V3,
+                ApiChoice::V4 => Dialect::V4,
+            },
+        };
+        let counted = Arc::new(metrics::Numbers::new());
+        let numbers = metrics::Sources {
+            store: self.store.clone(),
+            auth: auth.clone(),
+            engine: engine.clone(),
+            data_plane: self.data_plane.clone(),
+            numbers: Arc::clone(&counted),
+        };
+        let ovirt = stillpoint_api_ovirt::router(Api::new(engine.clone(), auth.clone(), settings));
+        let apis = stillpoint_api_volume::router(volume_api(engine, auth, url, config))
+            .merge(stillpoint_api_native::router(native_api(engine, auth, url, stopping)))
+            .fallback_service(ovirt);
+        let console = stillpoint_console::Settings {
+            public_url: url.to_owned(),
+            apis: apis.clone(),
+            stopping: stopping.clone(),
+        };
+        let console = Console::new(engine.clone(), auth.clone(), console);
+        health::router(engine.clone())
+            .merge(metrics::router(numbers))
+            .merge(stillpoint_transfer::router(self.data_plane.clone()))
+            .merge(stillpoint_console::router(console))
+            .merge(apis)
+            .layer(axum::middleware::from_fn_with_state(counted, metrics::count))
+    }
 }
 
 fn configuration(error: impl Into<anyhow::Error>) -> Failure {

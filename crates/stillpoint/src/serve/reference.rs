@@ -91,7 +91,10 @@ const FILE: &[(&str, &str)] = &[
     ),
 ];
 
-const BOOTSTRAP: &[(&str, &str, &[(&str, &str)])] = &[
+/// A table's name, a file that is good but for its keys, and its keys.
+type Table = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const BOOTSTRAP: &[Table] = &[
     (
         "the file",
         "",
