@@ -36,7 +36,7 @@ pub(super) fn drawn(map: &BlockMap, number: usize, alias: &str) -> Markup {
     );
     let fill = |kind: &str| format!("url(#m{number}-{kind})");
     html! {
-        svg.blocks role="img" aria-label=(said) viewBox={ "0 0 " (columns * SIDE) " " (rows * SIDE) } {
+        svg.blocks role="img" aria-label=(said) preserveAspectRatio="none" viewBox={ "0 0 " (columns * SIDE) " " (rows * SIDE) } {
             (patterns(number))
             @for (row, cells) in map.cells.chunks(COLUMNS).enumerate() {
                 @for run in runs(cells) {
