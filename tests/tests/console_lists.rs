@@ -146,14 +146,13 @@ fn disks(browser: &Browser, own: &Things) -> Result<()> {
     // One that is in use is not deleted, and says so; a free one goes.
     browser.click("Delete")?;
     browser.click("Delete the disk")?;
-    browser.wait_text("What will be lost")?;
-    ensure!(browser.has("p.error[role=alert]")?, "no reason");
+    browser.wait("the reason", |browser| browser.has("p.error[role=alert]"))?;
     browser.open("/console/disks/new")?;
     browser.fill("Name", "brief")?;
     browser.fill("Size in GiB", "1")?;
     browser.press(Key::Enter)?;
     browser.wait_text("The disk is being made.")?;
-    browser.wait_text("ok")?;
+    browser.wait("the disk", |browser| Ok(browser.text("#disk .card")?.starts_with("ok")))?;
     browser.click("Delete")?;
     browser.click("Delete the disk")?;
     browser.wait_place("/console/disks")?;
