@@ -81,9 +81,8 @@ fn numbers_tell_what_happened(api: &Api) {
         let line = told
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {series} in {told}"))
-            .parse::<f64>()
-            .unwrap()
+        assert!(line.is_some(), "no {series} in {told}");
+        line.unwrap().parse::<f64>().unwrap()
     };
     for (series, least) in [
         ("stillpoint_vms_by_status{status=\"up\"}", 1.0),

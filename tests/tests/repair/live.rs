@@ -5,7 +5,7 @@ use crate::rig::{
 };
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use stillpoint_testkit::{Daemon, Guest, VmSpec, records::Checker};
+use stillpoint_testkit::{Api, Daemon, Guest, VmSpec, records::Checker};
 
 #[test]
 fn a_layer_of_another_tool_is_merged_under_the_running_guest_and_no_record_is_lost() -> Result<()> {
@@ -44,29 +44,7 @@ fn a_layer_of_another_tool_is_merged_under_the_running_guest_and_no_record_is_lo
     );
     let id = found["id"].as_str().context("no id")?;
 
-    // Whom it is refused, and what.
-    for user in ["alice", "bob"] {
-        let (code, said) = stillpoint(&daemon, user, &["repair", "--plan"])?;
-        ensure!(code == 4, "code {code}: {said}");
-        let native = daemon.api(user)?.speaking(None, "/stillpoint/v1");
-        native.get_json("repairs")?.expect(&[403])?;
-        native.post_json(&format!("repairs/{id}"), &json!({}))?.expect(&[403])?;
-    }
-    let native = api.speaking(None, "/stillpoint/v1");
-    native
-        .post_json("repairs/0123456789abcdef", &json!({}))?
-        .expect(&[404])?;
-    let changed = format!("{}00000000", &id[..8]);
-    let refused = native
-        .post_json(&format!("repairs/{changed}"), &json!({}))?
-        .expect(&[409])?;
-    ensure!(refused.text().contains(id), "{}", refused.text());
-    ensure!(stillpoint(&daemon, "admin", &["repair", &changed, "--yes"])?.0 == 5);
-    ensure!(stillpoint(&daemon, "admin", &["repair", "0123456789abcdef", "--yes"])?.0 == 3);
-    ensure!(
-        stillpoint(&daemon, "admin", &["repair"])?.0 == 7,
-        "nothing without a yes"
-    );
+    refusals(&daemon, &api, id)?;
 
     // A restart sees it, too, and the disk is of no use until somebody has looked.
     daemon.kill9()?;
@@ -130,4 +108,31 @@ fn a_layer_on_which_qemu_was_seen_is_merged_at_rest_too_and_until_then_the_disk_
     rig.mend()?;
     rig.works()?;
     rig.daemon.scan_log(&[])
+}
+
+/// Whom a repair is refused, and what.
+fn refusals(daemon: &Daemon, api: &Api, id: &str) -> Result<()> {
+    for user in ["alice", "bob"] {
+        let (code, said) = stillpoint(daemon, user, &["repair", "--plan"])?;
+        ensure!(code == 4, "code {code}: {said}");
+        let native = daemon.api(user)?.speaking(None, "/stillpoint/v1");
+        native.get_json("repairs")?.expect(&[403])?;
+        native.post_json(&format!("repairs/{id}"), &json!({}))?.expect(&[403])?;
+    }
+    let native = api.speaking(None, "/stillpoint/v1");
+    native
+        .post_json("repairs/0123456789abcdef", &json!({}))?
+        .expect(&[404])?;
+    let changed = format!("{}00000000", &id[..8]);
+    let refused = native
+        .post_json(&format!("repairs/{changed}"), &json!({}))?
+        .expect(&[409])?;
+    ensure!(refused.text().contains(id), "{}", refused.text());
+    ensure!(stillpoint(daemon, "admin", &["repair", &changed, "--yes"])?.0 == 5);
+    ensure!(stillpoint(daemon, "admin", &["repair", "0123456789abcdef", "--yes"])?.0 == 3);
+    ensure!(
+        stillpoint(daemon, "admin", &["repair"])?.0 == 7,
+        "nothing without a yes"
+    );
+    Ok(())
 }

@@ -196,7 +196,7 @@ mod tests {
         for size in 1..60 {
             for wide in [1, 3, size] {
                 let parent = |node: usize, state: &mut u64| {
-                    (node > 0 && random(state) % 9 != 0).then(|| node - 1 - random(state) % wide.min(node))
+                    (node > 0 && !random(state).is_multiple_of(9)).then(|| node - 1 - random(state) % wide.min(node))
                 };
                 let parents: Vec<_> = (0..size).map(|node| parent(node, &mut state)).collect();
                 check(&parents);

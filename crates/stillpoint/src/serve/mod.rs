@@ -83,9 +83,9 @@ async fn open_rooms(config: &Config, bootstrap: Option<&Bootstrap>) -> Result<Ro
             Failure::new(code, error.chain())
         })?;
     tracing::info!("{sentence}");
-    let store = open_store(config.data_dir).await?;
-    let auth = Auth::open(store.clone(), config.data_dir.join("keys").join("secret.key")).await?;
-    apply_users(&auth, bootstrap, config.data_dir).await?;
+    let store = open_store(&config.data_dir).await?;
+    let auth = Auth::open(store.clone(), &config.data_dir.join("keys").join("secret.key")).await?;
+    apply_users(&auth, bootstrap, &config.data_dir).await?;
     let data_plane = Transfer::new();
     let engine = Engine::open(
         store.clone(),
