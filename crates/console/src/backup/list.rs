@@ -105,7 +105,8 @@ fn marks(scene: &Scene, checkpoints: &[CheckpointView]) -> Markup {
 
 /// A checkpoint's moment as text.
 pub(crate) fn shown(one: &CheckpointView) -> String {
-    let at = jiff::Timestamp::from_microsecond(one.created_at);
-    at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-        .unwrap_or_else(|_out_of_range| "an unknown moment".into())
+    match jiff::Timestamp::from_microsecond(one.created_at) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_out_of_range) => "an unknown moment".into(),
+    }
 }

@@ -14,9 +14,12 @@ const APART: Duration = Duration::from_millis(400);
 /// Disks that are remembered; of those beyond, the one seen last longest ago is forgotten.
 const DISKS_MAX: usize = 256;
 
+/// Looks at a disk: when, and how many bytes had moved.
+type Seen = VecDeque<(Instant, u64)>;
+
 /// What was seen, by backup and disk.
 #[derive(Debug, Default)]
-pub(crate) struct Rates(Mutex<HashMap<(BackupId, DiskId), VecDeque<(Instant, u64)>>>);
+pub(crate) struct Rates(Mutex<HashMap<(BackupId, DiskId), Seen>>);
 
 impl Rates {
     /// Notes a look. Bytes a second over the last seconds; `None`: it was not watched long enough.
