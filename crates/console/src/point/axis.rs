@@ -41,7 +41,7 @@ pub(super) fn drawn(points: &[Point], chosen: Option<&str>, here: &str, now: Mic
             }
             @for point in points.iter().rev() {
                 @let word = point.word();
-                a href={ (here) "?point=" (word) "#chosen" } tabindex="-1" .chosen[chosen == Some(word.as_str())] {
+                a href={ (here) "?point=" (word) "#chosen" } tabindex="-1" aria-label={ "On the axis: " (point.name) } .chosen[chosen == Some(word.as_str())] {
                     (mark(point, &percent(place(point.at, begin, end))))
                 }
             }
