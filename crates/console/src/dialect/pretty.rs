@@ -18,7 +18,7 @@ pub(super) fn xml(text: &str) -> String {
         if is_closing {
             depth = depth.saturating_sub(1);
         }
-        if !(out.is_empty() || is_closing && is_open) {
+        if !(is_closing && is_open || out.is_empty()) {
             out.push('\n');
             out.extend(std::iter::repeat_n("  ", depth));
         }
