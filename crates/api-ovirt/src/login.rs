@@ -95,7 +95,8 @@ async fn session(auth: &Auth, id: &str, headers: &HeaderMap) -> Result<Option<Ca
             if csrf && headers.get(COOKIE).map(HeaderValue::as_bytes) != Some(id.as_bytes()) {
                 return Err(Refused::forged());
             }
-            Ok(Some(grant.caller))
+            // A session of the console is for the console alone.
+            Ok(grant.has_scope(SCOPE_API).then_some(grant.caller))
         }
     }
 }
