@@ -121,11 +121,14 @@ impl Cinder {
     }
 }
 
+/// The names of an object's members, sorted: their order says nothing.
 fn keys(value: &Value) -> Vec<&str> {
-    value
+    let mut keys: Vec<&str> = value
         .as_object()
         .map(|object| object.keys().map(String::as_str).collect())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    keys.sort_unstable();
+    keys
 }
 
 fn ids(list: &Value) -> Vec<&str> {

@@ -301,8 +301,8 @@ fn backups(cinder: &Cinder, checks: &mut Checks) {
         let made = ask(json!({"volume_id": volume, "name": "b", "metadata": {"a": "b"}}))?
             .expect(&[202])?
             .json()?;
-        let keys: Vec<&String> = made["backup"].as_object().context("a backup")?.keys().collect();
-        ensure!(keys == ["id", "links", "metadata", "name"], "{keys:?}");
+        let members = keys(&made["backup"]);
+        ensure!(members == ["id", "links", "metadata", "name"], "{members:?}");
         let id = made["backup"]["id"].as_str().context("an id")?;
         let shown = cinder.get(&format!("backups/{id}"))?;
         ensure!(
