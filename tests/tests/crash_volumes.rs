@@ -110,6 +110,11 @@ impl Place {
             Work::Delete => volumes.ask("DELETE", &format!("snapshots/{snapshot}"), None),
             Work::Cascade => {
                 volumes.ask("DELETE", &format!("snapshots/{snapshot}"), None)?;
+                // Else the volume may be gone before anything of it is merged. Who does not answer has died in the merge.
+                eventually(SOON, "the merge to begin", || match self.admin.get("jobs") {
+                    Ok(jobs) => Ok(jobs.text().contains("Merging hidden images").then_some(())),
+                    Err(_dead) => Ok(Some(())),
+                })?;
                 volumes.ask("DELETE", &format!("volumes/{volume}?cascade=true"), None)
             }
         };
