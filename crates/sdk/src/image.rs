@@ -28,6 +28,8 @@ use tokio::time::timeout;
 /// How long a server may be silent while a body comes or goes, and until it answers. Servers of this protocol send at
 /// least a blank within a minute.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// How long a unix socket may take to answer for the first time; TCP has answered already.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer that is no data.
 const NOTE_MAX_BYTES: usize = 64 << 10;
 
@@ -160,9 +162,9 @@ impl ImageClient {
         let sent = self.begin(Method::OPTIONS, "", transport::whole(Bytes::new()))?;
         let late = |_elapsed| Error::Timeout {
             request: request.to_owned(),
-            limit: SILENCE_MAX,
+            limit: PROBE_LIMIT,
         };
-        let answer = timeout(SILENCE_MAX, socket.request(sent)).await.map_err(late)?;
+        let answer = timeout(PROBE_LIMIT, socket.request(sent)).await.map_err(late)?;
         let answer = answer.map_err(|error| Error::transport(request, error))?;
         let status = answer.status();
         let body = note(request, answer).await?;
