@@ -32,7 +32,10 @@ fn run(arguments: &[&str]) -> Result<(u64, u64)> {
 #[test]
 fn disks_are_uploaded_and_downloaded_by_the_unmodified_clients_over_the_unix_socket_that_they_are_offered() {
     let (tcp, local) = run(&[]).unwrap();
-    assert!(tcp <= 4, "each of four transfers asks once what there is: {tcp}");
+    assert_eq!(
+        tcp, 5,
+        "each of five transfers asks once what there is, and nothing more"
+    );
     assert!(local > 8, "{local}");
 }
 
