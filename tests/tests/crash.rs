@@ -192,7 +192,12 @@ fn backups_and_what_goes_on_beside_them_survive_random_kills_and_the_next_one_is
     }
     eprintln!("{hits}");
     vault.unwrap().world.down().unwrap();
-    assert!(hits.all < 20 || hits.met > 0, "no kill met a backup: {hits}");
+    // Of a series, that is; not of one kill that is looked at again.
+    let is_wide = hits.met > 0 && hits.uploads > 0 && hits.aside > 0;
+    assert!(
+        hits.all < 20 || is_wide,
+        "no kill met a backup, an upload, or a merge beside its chain: {hits}"
+    );
 }
 
 #[test]

@@ -28,6 +28,8 @@ const HIDDEN_MAX: usize = 1;
 const DISK_BYTES: u64 = 16 << 20;
 /// From which size on a layer counts as large, for a daemon that is to take all for that.
 const LARGE_FROM: &str = "STILLPOINT_LARGE_LAYER_BYTES";
+/// How the daemon's log tells that it merges one so.
+const ASIDE: &str = "a layer is merged beside its chain";
 
 /// A [`World`] that is backed up, and what its client keeps.
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Vault {
         if kill.kind == Kind::Upload {
             return self.crash_upload(kill);
         }
+        let asides = self.asides()?;
         self.world.seen = self.world.last_event()?;
         let attempt = kill.beside.map(|operation| self.world.attempt(operation));
         let (durable, truth) = (self.world.note(), self.truth()?);
@@ -145,6 +148,7 @@ impl Vault {
             met,
             fate,
             beside,
+            aside: self.asides()? - asides,
             full,
         })
     }
@@ -165,6 +169,12 @@ impl Vault {
             }));
         }
         world.prepare_rest(kill.beside, kill.by_guest, kill.seed)
+    }
+
+    /// Merges beside a chain that were begun so far.
+    fn asides(&self) -> Result<usize> {
+        let log = std::fs::read(self.world.daemon.log_path())?;
+        Ok(String::from_utf8_lossy(&log).matches(ASIDE).count())
     }
 
     /// What the disks hold, as long as nobody changes them.
@@ -189,17 +199,7 @@ impl Vault {
             let runs = scope.spawn(|| client.run(&api));
             let beside = attempt.map(|attempt| scope.spawn(|| beside(attempt, kill.beside_at, client, &api)));
             let begun = client.progress.wait(kill.stage, STAGE_MAX);
-            let (met, died) = if (kill.kind, kill.victim) == (Kind::Rest, Victim::Machine) {
-                let found = world.kill_storage_daemon(&client.progress, kill.delay);
-                let met = client.progress.now();
-                (
-                    met.filter(|_| matches!(found, Ok(true))).or(Some(Stage::Over)),
-                    found.map(drop),
-                )
-            } else {
-                std::thread::sleep(kill.delay); // the random moment itself
-                (client.progress.now(), world.kill(kill.victim))
-            };
+            let (met, died) = world.kill_at(kill, &client.progress);
             let (Ok(ran), Ok(answer)) = (runs.join(), beside.map_or(Ok(None), |thread| thread.join())) else {
                 bail!("a request panicked")
             };

@@ -11,10 +11,14 @@ use std::time::Duration;
 const DELAY_MAX_MS: u64 = 400;
 /// The same of a download, which takes longer.
 const DELAY_TRANSFER_MAX_MS: u64 = 1000;
-/// The same of an upload, and of what is done to a VM at rest.
-const DELAY_SHORT_MAX_MS: u64 = 250;
+/// The same of a VM at rest.
+const DELAY_REST_MAX_MS: u64 = 250;
+/// The same of an upload's begin and end.
+const DELAY_UPLOAD_MAX_MS: u64 = 60;
+/// The same while its bytes are sent.
+const DELAY_SENDING_MAX_MS: u64 = 150;
 /// The same once a storage daemon is there that is to be killed: it lives as long as a merge takes.
-const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 60;
+const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 
 /// What is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +61,7 @@ pub struct BackupKill {
     pub victim: Victim,
     /// In which stage of the backup or the upload.
     pub stage: Stage,
-    /// How long after the stage began; of a storage daemon at rest: after it came.
+    /// How long after the stage began; of a storage daemon: after it was there, too.
     pub delay: Duration,
     /// The client has lost what it downloaded before the kill; it gives up an upload.
     pub forgets: bool,
@@ -109,8 +113,9 @@ impl BackupKill {
         let (beside_at, stage) = (stage(below(3)), stage(below(3)));
         let delay_max = match (kind, victim, stage) {
             (Kind::Rest, Victim::Machine, _) => DELAY_STORAGE_DAEMON_MAX_MS,
-            (Kind::Upload, ..) => DELAY_SHORT_MAX_MS,
-            (Kind::Rest, _, Stage::Begin | Stage::End) => DELAY_SHORT_MAX_MS,
+            (Kind::Upload, _, Stage::Transfer) => DELAY_SENDING_MAX_MS,
+            (Kind::Upload, ..) => DELAY_UPLOAD_MAX_MS,
+            (Kind::Rest, _, Stage::Begin | Stage::End) => DELAY_REST_MAX_MS,
             (_, _, Stage::Transfer) => DELAY_TRANSFER_MAX_MS,
             _ => DELAY_MAX_MS,
         };
@@ -132,9 +137,14 @@ impl BackupKill {
     }
 
     /// A series in the order in which it costs least: worlds of other disks, and guests that boot, are expensive.
+    ///
+    /// `STILLPOINT_CRASH_KIND` (`Running`, `Rest` or `Upload`) leaves the other kinds out.
     #[must_use]
     pub fn series(seeds: Vec<u64>) -> Vec<Self> {
         let mut kills: Vec<Self> = seeds.into_iter().map(Self::of).collect();
+        if let Ok(kind) = std::env::var("STILLPOINT_CRASH_KIND") {
+            kills.retain(|kill| format!("{:?}", kill.kind) == kind);
+        }
         kills.sort_by_key(|kill| (kill.layout, kill.kind, kill.large, kill.seed));
         kills
     }
@@ -160,6 +170,8 @@ pub struct Told {
     pub fate: Fate,
     /// What became of what went on beside it.
     pub beside: Option<Outcome>,
+    /// Merges beside a chain that were begun.
+    pub aside: usize,
     /// Why the next backup was not incremental. After an upload: of the other disk, as the one that was uploaded into is
     /// promised to be full.
     pub full: Option<String>,
@@ -178,6 +190,8 @@ pub struct BackupHits {
     pub uploads: usize,
     /// Next backups that were incremental, after other kills.
     pub incremental: usize,
+    /// Merges beside a chain that were begun.
+    pub aside: usize,
 }
 
 impl fmt::Display for BackupHits {
@@ -188,11 +202,12 @@ impl fmt::Display for BackupHits {
             succeeded,
             uploads,
             incremental,
+            aside,
         } = self;
         write!(
             f,
             "{all} kills, {met} before the client was done, {uploads} in uploads; {succeeded} succeeded all the same; of the \
-             other kinds {incremental} next backups stayed incremental: {} %",
+             other kinds {incremental} next backups stayed incremental: {} %; {aside} merges beside a chain",
             100 * incremental / all.saturating_sub(*uploads).max(1)
         )
     }
@@ -206,5 +221,6 @@ impl AddAssign<(&BackupKill, &Told)> for BackupHits {
         self.succeeded += usize::from(told.fate == Fate::Succeeded);
         self.uploads += usize::from(is_upload);
         self.incremental += usize::from(!is_upload && told.full.is_none());
+        self.aside += told.aside;
     }
 }

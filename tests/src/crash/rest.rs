@@ -1,6 +1,7 @@
 //! A VM at rest: its disks are changed by a tool and read by another one, and its machine is the storage daemon of a merge.
 
 use super::client::{Bytes, Progress, Stage};
+use super::kill::{BackupKill, Kind};
 use super::look::format_of;
 use super::random::next;
 use super::{GOES_ON_MAX, IN_ORDER_MAX, Operation, Victim, World};
@@ -92,12 +93,25 @@ impl World {
         Ok(all)
     }
 
-    /// Kills the first storage daemon that comes before the client is done, a moment after it came. Returns whether one did.
-    pub(super) fn kill_storage_daemon(&mut self, client: &Progress, delay: Duration) -> Result<bool> {
+    /// Kills at the random moment. Returns how far the client was; it counts as done if there was nothing that could die.
+    pub(super) fn kill_at(&mut self, kill: &BackupKill, client: &Progress) -> (Option<Stage>, Result<()>) {
+        if kill.kind == Kind::Running || kill.victim != Victim::Machine {
+            std::thread::sleep(kill.delay); // the random moment itself
+            return (client.now(), self.kill(kill.victim));
+        }
+        match self.kill_storage_daemon(client, kill.delay) {
+            Ok(met) => (met, Ok(())),
+            Err(error) => (client.now(), Err(error)),
+        }
+    }
+
+    /// Kills the first storage daemon that is there before the client is done, some time later. Returns how far the
+    /// client was.
+    fn kill_storage_daemon(&mut self, client: &Progress, delay: Duration) -> Result<Option<Stage>> {
         let begun = Instant::now();
         while !self.has_storage_daemon() {
             if client.now() == Some(Stage::Over) {
-                return Ok(false);
+                return Ok(Some(Stage::Over));
             }
             ensure!(
                 begun.elapsed() < IN_ORDER_MAX * 2,
@@ -106,9 +120,13 @@ impl World {
             std::thread::sleep(LOOK);
         }
         std::thread::sleep(delay); // the random moment itself
-        let has_lived = self.has_storage_daemon();
+        let met = if self.has_storage_daemon() {
+            client.now()
+        } else {
+            Some(Stage::Over)
+        };
         self.kill(Victim::Machine)?;
-        Ok(has_lived)
+        Ok(met)
     }
 
     fn has_storage_daemon(&self) -> bool {

@@ -131,6 +131,7 @@ impl Vault {
             met,
             fate,
             beside: None,
+            aside: 0,
             full: backed.why_full_but(DISK),
         })
     }
@@ -140,9 +141,7 @@ impl Vault {
         std::thread::scope(|scope| {
             let runs = scope.spawn(|| client.run(&api));
             let begun = client.progress.wait(kill.stage, STAGE_MAX);
-            std::thread::sleep(kill.delay); // the random moment itself
-            let met = client.progress.now();
-            let died = world.kill(kill.victim);
+            let (met, died) = world.kill_at(kill, &client.progress);
             let Ok(ran) = runs.join() else {
                 bail!("a request panicked")
             };

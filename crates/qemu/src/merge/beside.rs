@@ -70,6 +70,7 @@ pub(super) async fn start(blocks: &Blocks, merge: &Merge, above: &ImageRef) -> D
     if !observed.stands_on_shadow(above.id, merge.top.id) {
         reopen(blocks, vec![onto(&observed, above, &shadow)?]).await?;
     }
+    tracing::info!(top = %merge.top.id, base = %merge.base.id, "a layer is merged beside its chain");
     crash_point(&["merge", "aside"]);
     let arguments = commit(merge, &format_node(merge.top.id));
     blocks.monitor.run(OP, "block-commit", arguments).await?;
