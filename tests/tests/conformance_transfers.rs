@@ -160,7 +160,13 @@ fn transfers_begin_go_on_and_end_as_clients_expect() {
         // In oVirt, too, a cleaned-up transfer is shown as failed in the end.
         let between = ["cancelled_user", "finalizing_cleanup", "finished_cleanup"];
         phases(api, &path, &between, "finished_failure")?;
-        ensure!(get(api, &format!("disks/{kept}"))?.text_at("status") == Some("illegal"));
+        let kept_path = format!("disks/{kept}");
+        ensure!(get(api, &kept_path)?.text_at("status") == Some("illegal"));
+        // What was written by halves cannot be read, but written again.
+        begin(api, &disk_of(&kept), DOWNLOAD)?.expect(&[409])?;
+        let path = open(api, &disk_of(&kept), "<format>raw</format>")?;
+        finish(api, &path)?;
+        ensure!(get(api, &kept_path)?.text_at("status") == Some("ok"));
         Ok(())
     });
     checks.item("C214 C216", || {

@@ -102,8 +102,20 @@ impl Api {
     /// # Errors
     /// When it is refused or does not become ok.
     pub fn create_disk(&self, name: &str, size_bytes: u64) -> Result<String> {
+        self.create_disk_as(name, size_bytes, "cow")
+    }
+
+    /// The same with a raw disk.
+    ///
+    /// # Errors
+    /// When it is refused or does not become ok.
+    pub fn create_raw_disk(&self, name: &str, size_bytes: u64) -> Result<String> {
+        self.create_disk_as(name, size_bytes, "raw")
+    }
+
+    fn create_disk_as(&self, name: &str, size_bytes: u64, format: &str) -> Result<String> {
         let body = format!(
-            "<disk><name>{}</name><provisioned_size>{size_bytes}</provisioned_size><format>cow</format>\
+            "<disk><name>{}</name><provisioned_size>{size_bytes}</provisioned_size><format>{format}</format>\
              <storage_domains><storage_domain id=\"{}\"/></storage_domains></disk>",
             escape(name),
             self.data_domain()?,

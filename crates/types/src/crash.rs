@@ -12,6 +12,23 @@
 //! * `save:MOMENT`, within the window of one with memory: `stopped`, `switched`, `saving`;
 //! * `merge:MOMENT`: `running`, `ready`, `pending`, `marked`, `finalizing`, `concluded`.
 
+/// A limit that a test may change by the environment variable `name`, as it has no room for what is beyond the real one.
+/// Without the feature it is `default`.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn test_limit(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The limit itself, without the feature.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[must_use]
+pub fn test_limit(_name: &str, default: u64) -> u64 {
+    default
+}
+
 /// The point named by `parts`, joined with `:`. Ends or stops the process there if it is the chosen one.
 #[cfg(feature = "failpoints")]
 pub fn crash_point(parts: &[&str]) {

@@ -9,7 +9,7 @@ pub mod id;
 pub mod state;
 
 pub use caller::{Access, Caller, Need};
-pub use crash::crash_point;
+pub use crash::{crash_point, test_limit};
 pub use fault::FaultCode;
 pub use id::{
     BackupId, CheckpointId, DiskId, DomainId, ImageId, JobId, MemoryId, NicId, ProjectId, SnapshotId, StepId, TicketId,

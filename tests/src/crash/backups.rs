@@ -1,172 +1,71 @@
 //! Kills at random moments of backups, their transfers, and what goes on beside them.
 //!
-//! A seed is one kill: a client makes an incremental backup, meanwhile a snapshot is taken or deleted, or nothing, and the
-//! daemon, all QEMU processes, or both die. Afterwards everything must be in order, the client goes on with its backup if
-//! there is one, and the next backup, from the newest checkpoint that is listed, must be the disks byte for byte, and one
-//! moment of the guest's records. What was downloaded before the kill is judged the same way.
+//! A seed is one kill: a client makes an incremental backup, of a VM that runs or is down, meanwhile a snapshot is taken or
+//! deleted, or nothing, and the daemon, all QEMU processes, or both die. Afterwards everything must be in order, the client
+//! goes on with its backup if there is one, and the next backup, from the newest checkpoint that is listed, must be the
+//! disks byte for byte, and one moment of the guest's records. What was downloaded before the kill is judged the same way.
+//! Of a VM that is down another program reads the disks as well, and that is what a backup must be.
+//!
+//! Kills in uploads are in [`super::upload`].
 
 use super::client::{Bytes, Client, Fetched, Phase, Stage, patiently};
+use super::kill::{BackupKill, Fate, Kind, Layout, Told};
 use super::random::next;
 use super::{Attempt, BOOT_MAX, DISKS, GOES_ON_MAX, IN_ORDER_MAX, Operation, Outcome, Victim, World};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 use stillpoint_testkit::{Answer, Api, eventually, records::Checker};
 
-/// Longest time from the begin of a stage to the kill, in milliseconds: about what the stage takes.
-const DELAY_MAX_MS: u64 = 400;
-/// The same of a download, which takes longer.
-const DELAY_TRANSFER_MAX_MS: u64 = 1000;
 /// Until when a client must have come to a stage: a merge may go before it.
-const STAGE_MAX: Duration = Duration::from_secs(120);
+pub(super) const STAGE_MAX: Duration = Duration::from_secs(120);
 /// Checkpoints beyond this are deleted, as clients do: oldest first.
 const CHECKPOINTS_MAX: usize = 3;
 /// What a checkpoint holds apart: one image of each disk, below the first one that the user knows or the guest writes to.
 const HIDDEN_MAX: usize = 1;
 /// Small: each is downloaded twice for each kill.
 const DISK_BYTES: u64 = 16 << 20;
-
-/// One random kill in a backup.
-#[derive(Debug, Clone, Copy)]
-pub struct BackupKill {
-    /// What it was made from.
-    pub seed: u64,
-    /// The kind of the backup: with a snapshot that users see, or without.
-    pub use_active: bool,
-    /// What goes on beside it, if anything.
-    pub beside: Option<Operation>,
-    /// When that begins.
-    pub beside_at: Stage,
-    /// Who dies.
-    pub victim: Victim,
-    /// In which stage of the backup.
-    pub stage: Stage,
-    /// How long after the stage began.
-    pub delay: Duration,
-    /// The client has lost what it downloaded before the kill.
-    pub forgets: bool,
-}
-
-impl BackupKill {
-    /// The kill that a seed stands for.
-    #[must_use]
-    pub fn of(seed: u64) -> Self {
-        let mut state = seed;
-        let mut below = |n: u64| next(&mut state) % n;
-        let stage = |n: u64| match n {
-            0 => Stage::Begin,
-            1 => Stage::Transfer,
-            _ => Stage::End,
-        };
-        let use_active = below(2) == 0;
-        let beside = match below(4) {
-            0 => None,
-            1 => Some(Operation::Create {
-                memory: false,
-                live: true,
-            }),
-            2 => Some(Operation::DeleteActive { live: true }),
-            _ => Some(Operation::DeleteMiddle),
-        };
-        // A guest that died must boot again, which takes most of the time.
-        let victim = match below(5) {
-            0..=2 => Victim::Daemon,
-            3 => Victim::Machine,
-            _ => Victim::Both,
-        };
-        let (beside_at, stage) = (stage(below(3)), stage(below(3)));
-        let delay_max = match stage {
-            Stage::Transfer => DELAY_TRANSFER_MAX_MS,
-            _ => DELAY_MAX_MS,
-        };
-        Self {
-            seed,
-            use_active,
-            beside,
-            beside_at,
-            victim,
-            stage,
-            delay: Duration::from_millis(below(delay_max + 1)),
-            forgets: below(2) == 0,
-        }
-    }
-}
-
-/// What became of a backup that met a kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// The request was not heard.
-    Never,
-    /// It succeeded.
-    Succeeded,
-    /// It failed, and said so.
-    Failed,
-}
-
-/// What one kill came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// How far the client was when it happened.
-    pub met: Stage,
-    /// What became of the backup.
-    pub fate: Fate,
-    /// What became of what went on beside it.
-    pub beside: Option<Outcome>,
-    /// Why the next backup was not incremental.
-    pub full: Option<String>,
-}
-
-/// What a run of such kills came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BackupHits {
-    /// Kills.
-    pub all: usize,
-    /// Of these: before the client was done.
-    pub met: usize,
-    /// Backups that succeeded all the same.
-    pub succeeded: usize,
-    /// Next backups that were incremental.
-    pub incremental: usize,
-}
-
-impl fmt::Display for BackupHits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            all,
-            met,
-            succeeded,
-            incremental,
-        } = self;
-        write!(
-            f,
-            "{all} kills, {met} before the client was done; {succeeded} backups succeeded all the same; {incremental} next \
-             backups stayed incremental: {} %",
-            100 * incremental / all.max(&1)
-        )
-    }
-}
-
-impl AddAssign<&Told> for BackupHits {
-    fn add_assign(&mut self, told: &Told) {
-        self.all += 1;
-        self.met += usize::from(told.met != Stage::Over);
-        self.succeeded += usize::from(told.fate == Fate::Succeeded);
-        self.incremental += usize::from(told.full.is_none());
-    }
-}
+/// From which size on a layer counts as large, for a daemon that is to take all for that.
+const LARGE_FROM: &str = "STILLPOINT_LARGE_LAYER_BYTES";
+/// How the daemon's log tells that it merges one so.
+const ASIDE: &str = "a layer is merged beside its chain";
 
 /// A [`World`] that is backed up, and what its client keeps.
 #[derive(Debug)]
 pub struct Vault {
     /// The daemon and its VM.
     pub world: World,
+    /// What its disks are.
+    pub layout: Layout,
     /// What the disks held at each checkpoint.
     kept: BTreeMap<String, Vec<Bytes>>,
     /// Where the ids of the backups of peace come from.
     ids: u64,
+    /// The daemon takes every layer for large.
+    is_large: bool,
+}
+
+/// A backup in peace.
+#[derive(Debug)]
+pub(super) struct Backed {
+    /// The disks that were full, by number.
+    pub(super) full: Vec<usize>,
+    /// Why, as the event says.
+    why: Option<String>,
+}
+
+impl Backed {
+    /// Why a disk was not incremental, if any was not.
+    fn why_full(self) -> Option<String> {
+        self.why.filter(|_| !self.full.is_empty())
+    }
+
+    /// The same, where this disk is full in any case.
+    pub(super) fn why_full_but(mut self, promised: usize) -> Option<String> {
+        self.full.retain(|disk| *disk != promised);
+        self.why_full()
+    }
 }
 
 impl Vault {
@@ -174,14 +73,19 @@ impl Vault {
     ///
     /// # Errors
     /// When either fails.
-    pub fn new() -> Result<Self> {
-        let mut world = World::with_disks(DISK_BYTES)?;
+    pub fn new(layout: Layout) -> Result<Self> {
+        let mut world = World::with_disks(DISK_BYTES, layout)?;
         world.hidden_max = HIDDEN_MAX;
         world.up()?;
-        let (kept, ids) = (BTreeMap::new(), u64::MAX);
-        let mut vault = Self { world, kept, ids };
+        let mut vault = Self {
+            world,
+            layout,
+            kept: BTreeMap::new(),
+            ids: u64::MAX,
+            is_large: false,
+        };
         ensure!(
-            vault.back_up(false)?.is_some(),
+            vault.back_up(false)?.full.len() == DISKS,
             "a backup without a checkpoint to begin from was not full"
         );
         Ok(vault)
@@ -199,13 +103,14 @@ impl Vault {
 
     fn crash_inner(&mut self, kill: &BackupKill) -> Result<Told> {
         self.forget_checkpoints()?;
-        self.world.prepare(kill.beside.unwrap_or(Operation::Create {
-            memory: false,
-            live: true,
-        }))?;
+        self.prepare(kill)?;
+        if kill.kind == Kind::Upload {
+            return self.crash_upload(kill);
+        }
+        let asides = self.asides()?;
         self.world.seen = self.world.last_event()?;
         let attempt = kill.beside.map(|operation| self.world.attempt(operation));
-        let durable = self.world.note();
+        let (durable, truth) = (self.world.note(), self.truth()?);
         let from = self.newest()?.context("no checkpoint is listed")?;
         let base = self.kept.get(&from).context("a checkpoint that nobody made")?.clone();
         let (vm, disks) = (self.world.vm.clone(), self.world.disks.clone());
@@ -229,19 +134,62 @@ impl Vault {
                 .with_context(|| format!("disk {disk} of one backup, before the kill and after"))?;
         }
         let all = before.into_iter().chain(after).collect();
-        self.judge(&all, durable).context("what was downloaded")?;
+        self.judge(&all, durable, truth.as_deref())
+            .context("what was downloaded")?;
         let beside = self.in_order(kill, attempt.as_ref())?;
 
-        self.world.up()?;
-        self.world.seen = self.world.last_event()?;
-        let full = self.back_up(kill.use_active).context("the next backup")?;
-        self.world.settled(&["up"])?;
+        if kill.kind == Kind::Running {
+            self.world.up()?;
+        } else {
+            self.world.scribble(!kill.seed)?;
+        }
+        let full = self.back_up_next(kill.use_active)?.why_full();
         Ok(Told {
             met,
             fate,
             beside,
+            aside: self.asides()? - asides,
             full,
         })
+    }
+
+    /// The VM is as the kill wants it, and its disks have changed since the last backup.
+    fn prepare(&mut self, kill: &BackupKill) -> Result<()> {
+        let world = &mut self.world;
+        if self.is_large != kill.large {
+            world.daemon.set_env(LARGE_FROM, kill.large.then_some("0"));
+            world.daemon.restart()?;
+            world.log_in()?;
+            self.is_large = kill.large;
+        }
+        if kill.kind == Kind::Running {
+            return world.prepare(kill.beside.unwrap_or(Operation::Create {
+                memory: false,
+                live: true,
+            }));
+        }
+        world.prepare_rest(kill.beside, kill.by_guest, kill.seed)
+    }
+
+    /// Merges beside a chain that were begun so far.
+    fn asides(&self) -> Result<usize> {
+        let log = std::fs::read(self.world.daemon.log_path())?;
+        Ok(String::from_utf8_lossy(&log).matches(ASIDE).count())
+    }
+
+    /// What the disks hold, as long as nobody changes them.
+    fn truth(&self) -> Result<Option<Vec<Bytes>>> {
+        let is_down = self.world.status()? == "down";
+        is_down.then(|| self.world.contents()).transpose()
+    }
+
+    /// The backup after a kill, and everything in order after it.
+    pub(super) fn back_up_next(&mut self, use_active: bool) -> Result<Backed> {
+        self.world.seen = self.world.last_event()?;
+        let status = self.world.status()?;
+        let backed = self.back_up(use_active).context("the next backup")?;
+        self.world.settled(&[&status])?;
+        Ok(backed)
     }
 
     /// Has the client work, something go on beside it, and the victim die; returns how far the client was.
@@ -251,9 +199,7 @@ impl Vault {
             let runs = scope.spawn(|| client.run(&api));
             let beside = attempt.map(|attempt| scope.spawn(|| beside(attempt, kill.beside_at, client, &api)));
             let begun = client.progress.wait(kill.stage, STAGE_MAX);
-            std::thread::sleep(kill.delay); // the random moment itself
-            let met = client.progress.now();
-            let died = world.kill(kill.victim);
+            let (met, died) = world.kill_at(kill, &client.progress);
             let (Ok(ran), Ok(answer)) = (runs.join(), beside.map_or(Ok(None), |thread| thread.join())) else {
                 bail!("a request panicked")
             };
@@ -313,9 +259,12 @@ impl Vault {
     }
 
     /// What was downloaded is right: what was rebuilt is the disk, and all disks are one moment of the guest's records.
-    fn judge(&self, fetched: &BTreeMap<usize, Fetched>, durable: u64) -> Result<()> {
+    fn judge(&self, fetched: &BTreeMap<usize, Fetched>, durable: u64, truth: Option<&[Bytes]>) -> Result<()> {
         for (disk, fetched) in fetched {
             rebuilt_is_whole(*disk, fetched)?;
+            if let Some(truth) = truth {
+                same(&fetched.whole, &truth[*disk]).with_context(|| format!("disk {disk}, downloaded and at rest"))?;
+            }
         }
         if fetched.len() < DISKS {
             return Ok(());
@@ -335,12 +284,13 @@ impl Vault {
     /// Everything is in order after the kill, and what went on beside was carried out wholly or not at all.
     fn in_order(&mut self, kill: &BackupKill, attempt: Option<&Attempt>) -> Result<Option<Outcome>> {
         let world = &mut self.world;
-        if kill.victim == Victim::Daemon {
+        let lives = (kill.kind, kill.victim) == (Kind::Running, Victim::Daemon);
+        if lives {
             world
                 .await_records(GOES_ON_MAX)
                 .context("the guest does not go on after the restart")?;
         }
-        let status = if kill.victim == Victim::Daemon { "up" } else { "down" };
+        let status = if lives { "up" } else { "down" };
         world.settled(&[status])?;
         let outcome = attempt.map(|attempt| world.outcome(attempt)).transpose()?;
         if let Some((attempt, outcome)) = attempt.zip(outcome) {
@@ -352,8 +302,8 @@ impl Vault {
         Ok(outcome)
     }
 
-    /// A backup in peace, from the newest checkpoint that is listed. Returns why it was not incremental, if it was not.
-    fn back_up(&mut self, use_active: bool) -> Result<Option<String>> {
+    /// A backup in peace, from the newest checkpoint that is listed.
+    fn back_up(&mut self, use_active: bool) -> Result<Backed> {
         let (vm, disks) = (self.world.vm.clone(), self.world.disks.clone());
         let from = self.newest()?;
         let base = from.as_ref().map(|from| self.kept.get(from)).map(|kept| kept.cloned());
@@ -363,24 +313,28 @@ impl Vault {
         let mut client = Client::new(&vm, &disks, id(self.ids, self.world.count));
         client.from = from.as_deref().zip(base.as_deref());
         client.use_active = use_active;
-        let durable = self.world.await_records(BOOT_MAX)?;
+        let truth = self.truth()?;
+        let durable = match truth {
+            Some(_) => self.world.note(),
+            None => self.world.await_records(BOOT_MAX)?,
+        };
         client.run(&self.world.api)?;
         let Phase::Succeeded(checkpoint) = client.go_on(&self.world.api)? else {
             bail!("it did not succeed")
         };
         let fetched = client.fetched();
-        self.judge(&fetched, durable)?;
+        self.judge(&fetched, durable, truth.as_deref())?;
         self.keep(checkpoint, &client);
-        if fetched.values().all(|fetched| fetched.rebuilt.is_some()) {
-            return Ok(None);
-        }
-        if from.is_none() {
-            return Ok(Some("there was no checkpoint".to_owned()));
+        let is_full = |(disk, fetched): (&usize, &Fetched)| fetched.rebuilt.is_none().then_some(*disk);
+        let full: Vec<usize> = fetched.iter().filter_map(is_full).collect();
+        if full.is_empty() || from.is_none() {
+            return Ok(Backed { full, why: None });
         }
         let events = self.world.api.events(self.world.seen)?;
         let why = events.iter().find(|event| event.text_at("code") == Some("10791"));
         let why = why.and_then(|event| event.text_at("description"));
-        Ok(Some(why.context("a full backup that does not say why")?.to_owned()))
+        let why = why.context("a full backup that does not say why")?.to_owned();
+        Ok(Backed { full, why: Some(why) })
     }
 
     /// The checkpoints that are listed, oldest first.
@@ -452,7 +406,7 @@ fn rebuilt_is_whole(disk: usize, fetched: &Fetched) -> Result<()> {
 }
 
 /// Two contents are the same; the error tells where they are not.
-fn same(left: &[u8], right: &[u8]) -> Result<()> {
+pub(super) fn same(left: &[u8], right: &[u8]) -> Result<()> {
     ensure!(left.len() == right.len(), "{} and {} bytes", left.len(), right.len());
     if left == right {
         return Ok(());

@@ -64,7 +64,7 @@ impl Progress {
 }
 
 /// A panic of the other thread is reported by its own end.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -286,7 +286,7 @@ impl<'a> Client<'a> {
 }
 
 /// A transfer, once it is over.
-fn ended(api: &Api, path: &str) -> Result<Xml> {
+pub(super) fn ended(api: &Api, path: &str) -> Result<Xml> {
     eventually(IN_ORDER_MAX, "a transfer to end", || {
         let shown = api.get(path)?.expect(&[200])?.xml()?;
         Ok(is_over(&shown).then_some(shown))

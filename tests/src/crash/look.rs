@@ -4,13 +4,22 @@ use super::{Attempt, BOOT_MAX, GOES_ON_MAX, IN_ORDER_MAX, Images, Operation, Out
 use crate::tool;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 use stillpoint_testkit::{Xml, eventually, records::Checker};
 
 /// `qemu-img check` ends so when all is well, and when only unused clusters are left over.
 const CHECK_GOOD: [i32; 2] = [0, 3];
+
+/// The format of an image's file, by its name.
+pub(super) fn format_of(file: &Path) -> &'static str {
+    if file.extension().is_some_and(|ending| ending == "raw") {
+        "raw"
+    } else {
+        "qcow2"
+    }
+}
 
 impl World {
     fn list(&self, path: &str) -> Result<Vec<Xml>> {
@@ -192,11 +201,7 @@ impl World {
         let mut images = Images::new();
         for image in self.list(&format!("disks/{disk}/disksnapshots?include_active=true"))? {
             let snapshot = image.find("snapshot").and_then(|snapshot| snapshot.attribute("id"));
-            let path = self
-                .daemon
-                .data_dir()
-                .join("images")
-                .join(format!("{}.qcow2", image.id()?));
+            let path = self.file(image.id()?);
             if let Some(twice) = images.insert(snapshot.unwrap_or(image.id()?).to_owned(), path) {
                 bail!("two images of one snapshot: {}", twice.display());
             }
@@ -214,13 +219,24 @@ impl World {
     }
 
     /// The images that the guest writes to, in its order.
-    fn active(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn active(&self) -> Result<Vec<PathBuf>> {
         let find = |disk: &String| {
             let xml = self.api.get(&format!("disks/{disk}"))?.expect(&[200])?.xml()?;
             let image = xml.text_at("image_id").context("a disk without image")?;
-            Ok(self.daemon.data_dir().join("images").join(format!("{image}.qcow2")))
+            Ok(self.file(image))
         };
         self.disks.iter().map(find).collect()
+    }
+
+    /// The file of an image: the one at the bottom of a raw disk is raw, all else is qcow2.
+    fn file(&self, image: &str) -> PathBuf {
+        let images = self.daemon.data_dir().join("images");
+        let raw = images.join(format!("{image}.raw"));
+        if raw.exists() {
+            raw
+        } else {
+            images.join(format!("{image}.qcow2"))
+        }
     }
 
     /// Whether it was carried out, by what the user sees; it is never half of it, or twice.
@@ -282,7 +298,7 @@ impl World {
         let pairs: Vec<_> = self.active()?.into_iter().zip(self.images_in(id)?).collect();
         let mut same = 0;
         for (active, kept) in &pairs {
-            let arguments = ["compare", "-U", "-f", "qcow2", "-F", "qcow2"];
+            let arguments = ["compare", "-U", "-f", format_of(active), "-F", format_of(kept)];
             let done = Command::new("qemu-img").args(arguments).args([active, kept]).output()?;
             match done.status.code() {
                 Some(0) => same += 1,
@@ -337,7 +353,9 @@ impl World {
     pub(super) fn check_images(&self) -> Result<()> {
         let active = if self.status()? == "up" { self.active()? } else { vec![] };
         let (files, _) = self.files()?;
-        for path in files.iter().filter(|path| !active.contains(path)) {
+        // Of a raw file there is nothing to check but its bytes.
+        let has_tables = |path: &&PathBuf| !active.contains(path) && format_of(path) == "qcow2";
+        for path in files.iter().filter(has_tables) {
             let done = Command::new("qemu-img")
                 .args(["check", "-U", "-f", "qcow2"])
                 .arg(path)

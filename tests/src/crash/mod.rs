@@ -11,12 +11,16 @@
 
 mod backups;
 mod client;
+mod kill;
 mod look;
 mod operation;
 mod random;
+mod rest;
+mod upload;
 
-pub use backups::{BackupHits, BackupKill, Fate, Told, Vault};
+pub use backups::Vault;
 pub use client::Stage;
+pub use kill::{BackupHits, BackupKill, Fate, Kind, Layout, Told};
 pub use operation::{Case, Moment, Operation, Outcome, Victim, cases};
 pub use random::{Hits, Random, seeds};
 
@@ -39,6 +43,8 @@ const BOOT_MAX: Duration = Duration::from_secs(180);
 /// Snapshots beyond this are deleted between the cases.
 const SNAPSHOTS_MAX: usize = 4;
 const DISKS: usize = 2;
+/// The one that is raw, where one is.
+const RAW_DISK: usize = 1;
 const DISK_BYTES: u64 = 64 << 20;
 const SIGABRT: i32 = 6;
 
@@ -74,10 +80,10 @@ impl World {
     /// # Errors
     /// When any of it fails.
     pub fn new() -> Result<Self> {
-        Self::with_disks(DISK_BYTES)
+        Self::with_disks(DISK_BYTES, Layout::Cow)
     }
 
-    fn with_disks(size_bytes: u64) -> Result<Self> {
+    fn with_disks(size_bytes: u64, layout: Layout) -> Result<Self> {
         let daemon = Daemon::start()?;
         let guest = Guest::build()?;
         guest.install(daemon.data_dir())?;
@@ -86,7 +92,12 @@ impl World {
         let vm = api.create_vm(&VmSpec::new("db1").cmdline(&cmdline).memory_mib(128))?;
         let mut disks = Vec::new();
         for number in 0..DISKS {
-            let disk = api.create_disk(&format!("db1_{number}"), size_bytes)?;
+            let name = format!("db1_{number}");
+            let disk = if layout == Layout::Raw && number == RAW_DISK {
+                api.create_raw_disk(&name, size_bytes)?
+            } else {
+                api.create_disk(&name, size_bytes)?
+            };
             api.attach(&vm, &disk, "virtio", number == 0)?;
             disks.push(disk);
         }
@@ -157,10 +168,7 @@ impl World {
 
     /// Makes what the operation needs to be possible, and worth a test: layers that are merged or left hold data.
     fn prepare(&mut self, operation: Operation) -> Result<()> {
-        while self.snapshots.len() > SNAPSHOTS_MAX {
-            let (oldest, _) = self.snapshots.remove(0);
-            self.api.delete_snapshot(&self.vm, &oldest)?;
-        }
+        self.prune()?;
         if operation.is_live() {
             self.up()?;
             while self.snapshots.len() < operation.snapshots() {
@@ -183,6 +191,15 @@ impl World {
         if self.status()? != "down" {
             self.down()?;
             self.is_fresh = true;
+        }
+        Ok(())
+    }
+
+    /// Deletes the oldest snapshots when there are many.
+    fn prune(&mut self) -> Result<()> {
+        while self.snapshots.len() > SNAPSHOTS_MAX {
+            let (oldest, _) = self.snapshots.remove(0);
+            self.api.delete_snapshot(&self.vm, &oldest)?;
         }
         Ok(())
     }

@@ -68,8 +68,12 @@ fn plan(
 ) -> Result<TransferId, Fault> {
     let found = find(engine, tx, who, command)?;
     let Found { disk, image, chain, .. } = &found;
-    crate::disk::expect_whole(tx, disk, image, DOING)?;
     let upload = command.direction == TransferDirection::Upload;
+    let mut judged = disk.clone();
+    if upload && super::is_half_uploaded(disk) {
+        judged.illegal = None;
+    }
+    crate::disk::expect_whole(tx, &judged, image, DOING)?;
     let locks = match command.of {
         // The backup has pinned what it reads; the disk goes on meanwhile.
         TransferOf::Backup { .. } => vec![],

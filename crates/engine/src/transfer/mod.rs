@@ -11,7 +11,7 @@
 //! | `close` | ends the daemon; an upload is verified | - |
 //!
 //! A transfer that is cancelled or fails unwinds, which ends it as `finished_failure`. A disk that was written to by an
-//! upload which did not end well stays, illegal.
+//! upload which did not end well stays, illegal, until another upload has ended well.
 //!
 //! # Crash consistency
 //! Tickets are in the memory of the data plane: after a restart `transfer` adds its own anew, under the same name, so that
@@ -37,7 +37,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use stillpoint_store::{
-    Tx, disk,
+    Tx,
+    disk::{self, DiskRow},
     job::{self, JobRow},
     transfer::{self, TransferRow},
 };
@@ -78,6 +79,14 @@ struct Params {
 struct Served {
     /// Who has the image open; none for a file that the data plane reads itself.
     process: Option<ProcessRecord>,
+}
+
+/// How the reason of a disk begins that is illegal by an upload.
+const HALF_UPLOADED: &str = "Image transfer ";
+
+/// Whether a disk is illegal by an upload that did not end well: another one makes it whole.
+fn is_half_uploaded(row: &DiskRow) -> bool {
+    row.illegal.as_deref().is_some_and(|why| why.starts_with(HALF_UPLOADED))
 }
 
 /// The saga.
@@ -143,6 +152,10 @@ impl Saga for Transfer {
     fn finished(&self, tx: &Tx, job: &JobRow, _outputs: &[(String, serde_json::Value)]) -> Result<(), Fault> {
         let id = id_of(job.id);
         let row = transfer::get(tx, id)?.ok_or_else(|| Fault::internal("the transfer's row is gone"))?;
+        let is_upload = row.direction == TransferDirection::Upload;
+        if is_upload && disk::get(tx, row.disk)?.is_some_and(|disk| is_half_uploaded(&disk)) {
+            disk::set_illegal(tx, row.disk, None)?;
+        }
         let from = [TransferPhase::FinalizingSuccess];
         transfer::set_phase(tx, id, &from, TransferPhase::FinishedSuccess, None, now_micros())?;
         event(What::TransferDone, &row, "it was successfully finished.")
@@ -157,7 +170,7 @@ impl Saga for Transfer {
         let steps = job::steps(tx, job.id)?;
         let was_served = steps.iter().any(|step| step.name == "serve" && step.output.is_some());
         if row.direction == TransferDirection::Upload && was_served {
-            let text = format!("Image transfer {id} into it did not end well: {}", why.text);
+            let text = format!("{HALF_UPLOADED}{id} into it did not end well: {}", why.text);
             disk::set_illegal(tx, row.disk, Some(&text))?;
         }
         self.forget_fresh(tx)?;

@@ -32,16 +32,18 @@ use crate::{
 use serde_json::{Value, json};
 use std::fs::File;
 use stillpoint_engine::ports::{Driven, DriverErrorKind, ImageRef, Merge};
-use stillpoint_types::{ImageFormat, crash_point};
+use stillpoint_types::{ImageFormat, crash_point, test_limit};
 
 /// A layer up to this virtual size is merged within its chain: QEMU walks it in 0.2 s, by fewer commands.
 const WALKED_MAX_BYTES: u64 = 16 << 30;
+/// Lowers that in tests.
+const WALKED_MAX: &str = "STILLPOINT_LARGE_LAYER_BYTES";
 
 /// Whether these layers of the middle are merged so. Not with bitmaps, which a second node of the file would read too; nor
 /// onto a raw base: the command that writes the header would call it a qcow2 (QEMU 7.2, `qmp_change_backing_file`).
 pub(super) fn suits(top: &Node, base: &Node) -> bool {
     let is_plain = |node: &Node| node.drv == "qcow2" && node.bitmaps().next().is_none();
-    top.size_bytes() > WALKED_MAX_BYTES && is_plain(top) && is_plain(base)
+    top.size_bytes() > test_limit(WALKED_MAX, WALKED_MAX_BYTES) && is_plain(top) && is_plain(base)
 }
 
 /// Whether the layer above stands on the shadow.
@@ -68,6 +70,7 @@ pub(super) async fn start(blocks: &Blocks, merge: &Merge, above: &ImageRef) -> D
     if !observed.stands_on_shadow(above.id, merge.top.id) {
         reopen(blocks, vec![onto(&observed, above, &shadow)?]).await?;
     }
+    tracing::info!(top = %merge.top.id, base = %merge.base.id, "a layer is merged beside its chain");
     crash_point(&["merge", "aside"]);
     let arguments = commit(merge, &format_node(merge.top.id));
     blocks.monitor.run(OP, "block-commit", arguments).await?;

@@ -25,6 +25,9 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 const HEAD_LIMIT: Duration = Duration::from_secs(75);
 /// What is read of a TLS connection at once: four records of an upload.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// What is encrypted of an answer before it is sent: a piece of the data plane's. rustls's own limit makes packets of the
+/// largest size, each with a small one behind it.
+const WRITE_AHEAD_BYTES: usize = 256 * 1024;
 /// Longest head of a request.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
@@ -174,7 +177,10 @@ async fn one(visitor: Visitor, router: Router, stopping: CancellationToken) {
     match acceptor {
         None => http(stream, peer, router, stopping).await,
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(ahead(stream))).await {
-            Ok(Ok(stream)) => http(stream, peer, router, stopping).await,
+            Ok(Ok(mut stream)) => {
+                stream.get_mut().1.set_buffer_limit(Some(WRITE_AHEAD_BYTES));
+                http(stream, peer, router, stopping).await
+            }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
             Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
         },
