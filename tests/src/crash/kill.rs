@@ -14,9 +14,9 @@ const DELAY_TRANSFER_MAX_MS: u64 = 1000;
 /// The same of a VM at rest.
 const DELAY_REST_MAX_MS: u64 = 250;
 /// The same of an upload's begin and end.
-const DELAY_UPLOAD_MAX_MS: u64 = 60;
+const DELAY_UPLOAD_MAX_MS: u64 = 40;
 /// The same while its bytes are sent.
-const DELAY_SENDING_MAX_MS: u64 = 150;
+const DELAY_SENDING_MAX_MS: u64 = 100;
 /// The same once a storage daemon is there that is to be killed: it lives as long as a merge takes.
 const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 
