@@ -17,7 +17,7 @@ const DELAY_REST_MAX_MS: u64 = 250;
 const DELAY_UPLOAD_MAX_MS: u64 = 40;
 /// The same while its bytes are sent.
 const DELAY_SENDING_MAX_MS: u64 = 100;
-/// The same once a storage daemon is there that is to be killed: it lives as long as a merge takes.
+/// The same once a storage daemon is there that is to be killed: it lives as long as a switch or a merge takes.
 const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 
 /// What is under way.
@@ -25,7 +25,7 @@ const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 pub enum Kind {
     /// A backup of a VM that runs.
     Running,
-    /// A backup of a VM that is down, whose machine is the storage daemon of a merge.
+    /// A backup of a VM that is down, whose machine is the storage daemon of its switch or of a merge.
     Rest,
     /// An upload into a disk of a VM that is down, whose machine is the storage daemon that writes it.
     Upload,

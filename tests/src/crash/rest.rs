@@ -1,4 +1,4 @@
-//! A VM at rest: its disks are changed by a tool and read by another one, and its machine is the storage daemon of a merge.
+//! A VM at rest: its disks are changed by a tool and read by another one, and its machine is the storage daemon that is at work on them.
 
 use super::client::{Bytes, Progress, Stage};
 use super::kill::{BackupKill, Kind};
