@@ -28,9 +28,10 @@ TEXT = (
     "theirs is the same script's writes into a qcow2 with a bitmap of the same grain, served by `qemu-nbd` over a unix socket; ours is "
     "HTTPS and JSON, and tells of each changed range also whether it reads as zeroes. As commands: `curl` and `nbdinfo --map`; else "
     "over a connection that is open, until the last byte is there, not parsed.",
-    "Clients: ours is all of `stillpoint backup run --incremental`: login, backup, extents, data into a qcow2 file, finalize with the server's merge, the "
-    "file read again and compared, all durable. Theirs is the call `ovirt_imageio.client.download(incremental=True)` alone, of a "
-    "transfer that is open, in a Python that runs: the same ranges of the same server into a qcow2 file.",
+    "Clients: the disk is extents, data and a qcow2 file; theirs is the call `ovirt_imageio.client.download(incremental=True)` alone, of a transfer "
+    "that is open, in a Python that runs. All of the backup: ours is all of `stillpoint backup run --incremental`: its start, login, backup, disk, "
+    "finalize with the server's merge, the file read again and compared, all durable; theirs is POST, transfer, the same call, and both "
+    "finalized until `succeeded`.",
 )
 DOWNLOAD = """
 import sys, time
@@ -208,6 +209,11 @@ class Command:
         return os.path.join(self.directory, point["point"], point["disks"][0]["file"])
 
 
+def begun_transfer(daemon, vm, point, begin):
+    backup = begin(vm, point["checkpoint_id"])
+    return backup, Transfer(daemon, vm.disks[0], "download", backup.id)
+
+
 def clients(place, daemon, vm, first, begin, forget_checkpoint, run, python, pairs, say):
     whole, disk = ([], []), ([], [])
     theirs = os.path.join(daemon.root, "theirs.qcow2")
@@ -217,25 +223,23 @@ def clients(place, daemon, vm, first, begin, forget_checkpoint, run, python, pai
         point, ours = timed(lambda: run("--incremental"))
         if point["disks"][0]["data_bytes"] != RUNS * RUN:
             raise Trouble(f"our client read {point['disks'][0]['data_bytes']} bytes, not {RUNS * RUN}")
-        backup = begin(vm, first["checkpoint_id"])
-        transfer = Transfer(daemon, vm.disks[0], "download", backup.id)
+        (backup, transfer), begun = timed(lambda: begun_transfer(daemon, vm, first, begin))
         words = [python, "-c", DOWNLOAD, transfer.url, theirs, daemon.pki[0], run.file(first)]
-        told = subprocess.run(words, env=run.environment, capture_output=True, text=True, check=True)
-        transfer.end()
-        backup.finalize()
+        told = float(subprocess.run(words, env=run.environment, capture_output=True, text=True, check=True).stdout)
+        _, ended = timed(lambda: (transfer.end(), backup.finalize()))
         if pair < 0:
             subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", run.file(point), theirs], check=True)
         else:
-            for into, mine in ((whole, ours), (disk, point["disks"][0]["milliseconds"])):
+            for into, mine, other in ((whole, ours, begun + told + ended), (disk, point["disks"][0]["milliseconds"], told)):
                 into[0].append(mine)
-                into[1].append(float(told.stdout))
+                into[1].append(other)
         # The next ones build on the first point again.
         shutil.rmtree(os.path.join(run.directory, point["point"]))
         for ident in (point["checkpoint_id"], backup.checkpoint):
             forget_checkpoint(vm, ident)
         os.unlink(theirs)
-    place.row(f"{RUNS} runs of {RUN >> 10} KiB: `stillpoint backup run --incremental`, against imageio's client", *whole, 0.125)
-    place.row("of it the disk alone: extents, data, file", *disk)
+    place.row(f"{RUNS} runs of {RUN >> 10} KiB, the disk: our client, against imageio's", *disk, 0.125)
+    place.row("the same, all of the backup: `stillpoint backup run --incremental`, against imageio's client in one", *whole, 0.125)
     say(f"fragmented incremental: {statistics.median(whole[0]):.0f} ms against {statistics.median(whole[1]):.0f} ms")
 
 

@@ -33,6 +33,30 @@ pub fn fetch_ca(daemon: &Daemon) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Requests for images since the daemon's start, by the way that they took: over TCP, and over the unix socket.
+///
+/// # Errors
+/// What Python says.
+pub fn images_asked(daemon: &Daemon) -> Result<(u64, u64)> {
+    let script = "import base64, ssl, sys, urllib.request as u\n\
+                  opener = u.build_opener(u.ProxyHandler({}), u.HTTPSHandler(context=ssl._create_unverified_context()))\n\
+                  login = base64.b64encode(sys.argv[2].encode()).decode()\n\
+                  asked = u.Request(sys.argv[1], headers={'Authorization': 'Basic ' + login})\n\
+                  sys.stdout.buffer.write(opener.open(asked, timeout=30).read())";
+    let login = format!("admin@internal:{}", Password::of("admin")?.0);
+    let url = format!("{}/metrics", daemon.url());
+    let done = Command::new(python()).args(["-c", script, &url, &login]).output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let told = String::from_utf8(done.stdout)?;
+    let count = |family: &str| -> Result<u64> {
+        let series = format!("stillpoint_http_requests_total{{family=\"{family}\",");
+        let lines = told.lines().filter(|line| line.starts_with(&series));
+        let counts = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
+        Ok(counts.sum::<Result<_, _>>()?)
+    };
+    Ok((count("data")?, count("data_local")?))
+}
+
 /// A script of `tests/clients`, told where the daemon is and how its administrator logs in.
 ///
 /// # Errors

@@ -47,12 +47,12 @@ impl Rig {
         }
     }
 
-    /// A daemon that clients reach through a proxy, its transfers too.
+    /// A daemon that clients reach through a proxy, its transfers too: there is no unix socket beside it.
     fn behind_a_proxy() -> (Self, Proxy) {
         let server = format!("127.0.0.1:{}", free_port().unwrap());
         let proxy = Proxy::to(&server).unwrap();
         let daemon = Daemon::builder()
-            .args(["--public-url", &proxy.url()])
+            .args(["--public-url", &proxy.url(), "--local-images", "off"])
             .listen(&server)
             .start();
         (Self::of(daemon.unwrap()), proxy)

@@ -70,5 +70,10 @@ fn disks_are_uploaded_and_downloaded_by_the_unmodified_command() -> Result<()> {
         .expect_err("a disk that is not there")
         .to_string();
     ensure!(refused.contains("404"), "{refused}");
+    let (tcp, local) = sdk::images_asked(&daemon)?;
+    ensure!(
+        tcp <= 6 && local > tcp,
+        "it is on this host: {tcp} over TCP, {local} over the socket"
+    );
     daemon.scan_log(&[])
 }

@@ -3,12 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "a test file: a failed step is a failed test")]
 
 use bytes::Bytes;
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 use stillpoint_sdk::{
     CallOptions, Connection, Error, ExtentContext, GetOptions, ImageClient, ListOptions, RemoveOptions, by_id,
     types::{Disk, DiskAttachment, ImageTransfer, Snapshot, Vm},
 };
-use stillpoint_system_tests::sdk::fetch_ca;
+use stillpoint_system_tests::sdk::{fetch_ca, images_asked};
 use stillpoint_testkit::{Daemon, Password, binary};
 
 const LONG: Duration = Duration::from_secs(180);
@@ -184,6 +193,92 @@ async fn bytes_go_in_and_come_out_and_what_is_zero_is_known() {
     let done = command.env("STILLPOINT_CA", &ca).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     connection.close().await.unwrap();
+    daemon.scan_log(&[]).unwrap();
+}
+
+/// What a unix socket answers, up to its end: status, and body.
+fn ask_socket(name: &str, path: &str) -> (u16, String) {
+    let address = SocketAddr::from_abstract_name(name.strip_prefix('\0').unwrap()).unwrap();
+    let mut stream = UnixStream::connect_addr(&address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.trim().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_for_this_host_go_over_the_unix_socket_and_over_tls_when_it_is_gone_or_somebody_elses() {
+    let daemon = tokio::task::spawn_blocking(|| Daemon::builder().args(["--tls", "auto"]).start().unwrap());
+    let mut daemon = daemon.await.unwrap();
+    let connection = connect(&daemon, &fetch_ca(&daemon).unwrap(), Password::of("admin").unwrap().0);
+    let (_, disk) = make_vm(&connection).await;
+    with_image(&connection, &disk, "download", async |image| {
+        let zeroes = vec![0; usize::try_from(SIZE).unwrap()];
+        // Of the first answer it learns that the server is here; then it asks for the socket.
+        for _ in 0..3 {
+            assert!(read(image, 0, SIZE).await == zeroes);
+        }
+        let asked = || tokio::task::block_in_place(|| images_asked(&daemon).unwrap());
+        assert_eq!(
+            asked(),
+            (2, 3),
+            "a read and OPTIONS over TLS; OPTIONS and two reads over the socket"
+        );
+        let name = image.features().await.unwrap().unix_socket.unwrap();
+
+        // Nothing but images is served there, and a ticket is asked for as anywhere.
+        for path in [
+            "/ovirt-engine/api",
+            "/stillpoint/v1/healing",
+            "/console/",
+            "/health/ready",
+            "/metrics",
+            "/",
+        ] {
+            assert_eq!(ask_socket(&name, path), (404, String::new()), "{path}");
+        }
+        let nobodys = "/images/00000000-0000-4000-8000-000000000000";
+        let nobody = connection.image_client(&format!("{}{nobodys}", daemon.url())).unwrap();
+        let Error::Auth(refusal) = nobody.read(0, 1).await.unwrap_err() else {
+            unreachable!("a ticket that nobody made")
+        };
+        assert_eq!(
+            ask_socket(&name, nobodys),
+            (refusal.status, refusal.detail.unwrap()),
+            "as over TLS"
+        );
+
+        // The daemon dies, and another program takes the name that is free now.
+        daemon.kill9().unwrap();
+        let address = SocketAddr::from_abstract_name(name.strip_prefix('\0').unwrap()).unwrap();
+        let squatter = UnixListener::bind_addr(&address).unwrap();
+        tokio::task::block_in_place(|| daemon.restart().unwrap());
+        for _ in 0..3 {
+            assert!(read(image, 0, SIZE).await == zeroes);
+        }
+        let (mut visitor, _) = squatter.accept().unwrap();
+        let mut heard = Vec::new();
+        visitor.read_to_end(&mut heard).unwrap();
+        assert!(
+            heard.is_empty(),
+            "the stranger heard {}",
+            String::from_utf8_lossy(&heard)
+        );
+        let asked = tokio::task::block_in_place(|| images_asked(&daemon).unwrap());
+        assert_eq!(
+            asked,
+            (3, 2),
+            "two reads and OPTIONS over TLS; then OPTIONS and a read over the new socket"
+        );
+        let features = image.features().await.unwrap();
+        assert_ne!(features.unix_socket.as_ref(), Some(&name));
+    })
+    .await;
     daemon.scan_log(&[]).unwrap();
 }
 

@@ -172,7 +172,7 @@ impl Inner {
         }
         let arguments = command_line::arguments(spec, &run_dir, self.probed.accelerator)?;
         run_dir.prepare()?;
-        let process = process::spawn(&self.config.qemu, &arguments, &run_dir, Stdio::null())?;
+        let process = process::spawn(&self.config.qemu, &arguments, &[], &run_dir, Stdio::null())?;
         let record = process.record().clone();
         match self.bring_up(spec, process.clone()).await {
             Ok(machine) => {
@@ -222,7 +222,13 @@ impl Inner {
         run_dir.prepare()?;
         let (socket, first) = rest::listen(&run_dir)?;
         let arguments = rest::arguments(&run_dir, purpose)?;
-        let process = process::spawn(&self.config.storage_daemon, &arguments, &run_dir, socket)?;
+        let process = process::spawn(
+            &self.config.storage_daemon,
+            &arguments,
+            &rest::SETTINGS,
+            &run_dir,
+            socket,
+        )?;
         let monitor = Monitor::over(run_dir.qmp(), self.config.command_limit, first);
         let at_rest = Arc::new(AtRest::new(process, monitor));
         await_monitor(at_rest.monitor(), at_rest.process(), &run_dir, "start storage daemon").await?;

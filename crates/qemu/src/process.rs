@@ -129,8 +129,15 @@ fn parse_start_ticks(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok() // state is field 3, the start time field 22
 }
 
-/// Starts a long-lived process with its output in the run directory's log.
-pub(crate) fn spawn(program: &Path, arguments: &[String], run_dir: &RunDir, input: Stdio) -> Driven<Process> {
+/// Starts a long-lived process with its output in the run directory's log, and with nothing in its environment but the
+/// search path, the locale and `settings`.
+pub(crate) fn spawn(
+    program: &Path,
+    arguments: &[String],
+    settings: &[(&str, &str)],
+    run_dir: &RunDir,
+    input: Stdio,
+) -> Driven<Process> {
     const OP: &str = "start process";
     let path = run_dir.log();
     let log = fs::File::create(&path).map_err(|e| io_failed(OP, &path, e))?;
@@ -142,6 +149,7 @@ pub(crate) fn spawn(program: &Path, arguments: &[String], run_dir: &RunDir, inpu
         .env_clear()
         .env("PATH", SEARCH_PATH)
         .env("LC_ALL", "C")
+        .envs(settings.iter().copied())
         .current_dir("/")
         .stdin(input)
         .stdout(log)

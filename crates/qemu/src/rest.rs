@@ -30,7 +30,7 @@ use stillpoint_engine::ports::{
     BlockGraph, Chain, Driven, DriverError, DriverErrorKind, Endpoint, Export, Frozen, ImageRef, Merge, Progress,
     Switch, SwitchReport,
 };
-use stillpoint_types::{DiskId, ImageId};
+use stillpoint_types::{DiskId, ImageFormat, ImageId};
 use tokio::net::UnixStream;
 
 /// Storing large bitmaps on slow storage takes its time.
@@ -55,6 +55,24 @@ pub(crate) enum Purpose {
     Work,
     /// The same, with an NBD server.
     Serve,
+}
+
+/// Settings of glibc's `malloc` (`mallopt(3)`), in bytes: what a request needed is kept for the next. Else the memory of each
+/// write is mapped, its pages are faulted in one by one, and it is unmapped again.
+pub(crate) const SETTINGS: [(&str, &str); 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "8388608"),
+    ("MALLOC_TRIM_THRESHOLD_", "67108864"),
+];
+
+/// How the top of a chain is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Top {
+    ReadOnly,
+    Writable,
+    /// As writable; a qcow2 image beside the host's page cache, if its file system can (`cache.direct` of QEMU's
+    /// BlockdevOptions): what is uploaded goes to the storage while more comes, and a flush has little left to wait for. A
+    /// raw one would then take whole blocks only.
+    Uploaded,
 }
 
 /// An export that a storage daemon has.
@@ -127,15 +145,25 @@ impl AtRest {
     pub(crate) async fn open(&self, chains: &[Chain]) -> Driven<()> {
         self.blocks.remember(chains);
         for chain in chains {
-            self.open_chain("open image at rest", chain, false).await?;
+            self.open_chain("open image at rest", chain, Top::Writable).await?;
         }
         Ok(())
     }
 
     /// One look a chain: an image stands in it once, but may stand in several.
-    async fn open_chain(&self, op: &'static str, chain: &Chain, top_read_only: bool) -> Driven<()> {
+    async fn open_chain(&self, op: &'static str, chain: &Chain, top: Top) -> Driven<()> {
         let observed = self.blocks.observe().await?;
-        for (image, nodes) in chain_nodes(chain, top_read_only)? {
+        let active = chain.active();
+        let beside_cache = top == Top::Uploaded && active.format == ImageFormat::Cow;
+        for (image, nodes) in chain_nodes(chain, top == Top::ReadOnly)? {
+            if beside_cache && image == active.id {
+                let [mut protocol, format] = nodes.clone();
+                protocol["cache"] = json!({"direct": true});
+                match self.blocks.add_image(&observed, op, image, [protocol, format]).await {
+                    Ok(()) => continue,
+                    Err(error) => tracing::debug!(%image, error = error.chain(), "not opened beside the page cache"),
+                }
+            }
             self.blocks.add_image(&observed, op, image, nodes).await?;
         }
         Ok(())
@@ -146,7 +174,8 @@ impl AtRest {
         const OP: &str = "serve image";
         let chain = &export.chain;
         self.blocks.remember(std::slice::from_ref(chain));
-        self.open_chain(OP, chain, !export.writable).await?;
+        let top = if export.writable { Top::Uploaded } else { Top::ReadOnly };
+        self.open_chain(OP, chain, top).await?;
         let there: Vec<Block> = self.monitor.call(OP, "query-block-exports", json!({})).await?;
         match there.iter().find(|block| block.id == EXPORT) {
             Some(block) if block.is_ending => Err(DriverError::new(DriverErrorKind::Busy, OP, "the export is ending")),

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Limited};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
-use transport::{Body, Client};
+use transport::{Body, Client, Https};
 
 /// Where the API is, if the URL says no path.
 const API_PATH: &str = "/ovirt-engine/api";
@@ -103,8 +103,10 @@ impl Builder {
         }
         let tls = tls::config(self.ca_file.as_deref(), self.is_insecure)?;
         let has_own_token = self.token.is_some();
+        let connector = transport::connector(tls);
         Ok(Connection(Arc::new(Inner {
-            http: transport::client(tls),
+            http: transport::client(connector.clone()),
+            connector,
             root: format!("{scheme}://{authority}"),
             path: path.to_owned(),
             user: self.user,
@@ -139,6 +141,7 @@ pub struct Connection(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     http: Client,
+    connector: Https,
     /// Scheme and authority.
     root: String,
     /// Of the API, without a slash at its end.
@@ -234,6 +237,11 @@ impl Connection {
 
     pub(crate) fn http(&self) -> &Client {
         &self.0.http
+    }
+
+    /// What makes its connections, for clients beside [`Self::http`].
+    pub(crate) fn connector(&self) -> Https {
+        self.0.connector.clone()
     }
 
     pub(crate) fn user_agent(&self) -> &str {

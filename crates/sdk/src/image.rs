@@ -1,8 +1,11 @@
 //! The data plane: the bytes of a disk, through the URL of an image transfer (`transfer_url`).
 //!
 //! The protocol is ovirt-imageio's. The URL is the right to read or write: it is never logged here, and no error shows
-//! it. A client may be used by many tasks at once; each request in flight has a TCP connection of its own, so whoever
+//! it. A client may be used by many tasks at once; each request in flight has a connection of its own, so whoever
 //! wants several connections awaits several requests ([`Features`] says how many the server likes).
+//!
+//! A server on this host that offers a unix socket gets the requests through that, without TLS; any other one, and one
+//! whose socket does not work, over TCP.
 //!
 //! Nothing is tried again here: a reader knows how far it came, and the caller knows how long it is willing to wait.
 
@@ -10,6 +13,7 @@ use crate::{
     Connection, Error, Refusal,
     connection::correlation_id,
     extent::{self, Extent, ExtentContext},
+    near::{self, Socket, Way},
     transport::{self, Body},
 };
 use bytes::Bytes;
@@ -18,12 +22,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, requ
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a server may be silent while a body comes or goes, and until it answers. Servers of this protocol send at
 /// least a blank within a minute.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// How long a unix socket may take to answer for the first time; TCP has answered already.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer that is no data.
 const NOTE_MAX_BYTES: usize = 64 << 10;
 
@@ -42,6 +48,10 @@ pub struct Features {
     /// How many ranges [`ImageClient::read_many`] may ask for at once; 0: the server does not know it.
     #[serde(default)]
     pub many_ranges: usize,
+    /// The unix socket that clients on the server's host may use; an abstract one begins with a NUL. [`ImageClient`] does
+    /// so by itself.
+    #[serde(default)]
+    pub unix_socket: Option<String>,
 }
 
 fn one() -> usize {
@@ -61,6 +71,7 @@ impl Features {
 pub struct ImageClient {
     connection: Connection,
     url: Secret,
+    way: Arc<Way>,
 }
 
 /// A URL that gives rights: `Debug` does not show it.
@@ -108,6 +119,7 @@ impl Connection {
         Ok(ImageClient {
             connection: self.clone(),
             url: Secret(url.trim_end_matches('/').to_owned()),
+            way: Arc::default(),
         })
     }
 }
@@ -122,8 +134,49 @@ impl ImageClient {
         let (request, answer) = self
             .exchange("OPTIONS", sent, &[StatusCode::OK, StatusCode::NO_CONTENT])
             .await?;
+        let is_near = near::is_near(&answer);
         let body = note(&request, answer).await?;
-        serde_json::from_slice(&body).map_err(|error| Error::protocol(&request, error))
+        let features: Features = serde_json::from_slice(&body).map_err(|error| Error::protocol(&request, error))?;
+        if is_near {
+            match self.find_socket(features.unix_socket.as_deref()).await {
+                Ok(Some(socket)) => {
+                    tracing::debug!(name = ?socket.name(), "the image is reached over the server's unix socket");
+                    self.way.take_socket(socket);
+                }
+                Ok(None) => self.way.take_tcp(),
+                Err(error) => {
+                    tracing::debug!(%error, "the server's unix socket cannot be used; going on over TCP");
+                    self.way.take_tcp();
+                }
+            }
+        }
+        Ok(features)
+    }
+
+    /// The socket of that name, if it is the same server's: a tunnel makes a far server look near.
+    async fn find_socket(&self, name: Option<&str>) -> Result<Option<Socket>, Error> {
+        let Some(name) = name else { return Ok(None) };
+        let request = "OPTIONS of the image at the unix socket";
+        let found = Socket::find(name, self.connection.connector()).await;
+        let socket = found.map_err(|error| Error::transport(request, error))?;
+        let sent = self.begin(Method::OPTIONS, "", transport::whole(Bytes::new()))?;
+        let late = |_elapsed| Error::Timeout {
+            request: request.to_owned(),
+            limit: PROBE_LIMIT,
+        };
+        let answer = timeout(PROBE_LIMIT, socket.request(sent)).await.map_err(late)?;
+        let answer = answer.map_err(|error| Error::transport(request, error))?;
+        let status = answer.status();
+        let body = note(request, answer).await?;
+        let told: Option<Features> = serde_json::from_slice(&body).ok();
+        let is_same = told.is_some_and(|told| told.unix_socket.as_deref() == Some(name));
+        if status == StatusCode::OK && is_same && !socket.is_broken() {
+            return Ok(Some(socket));
+        }
+        Err(Error::protocol(
+            request,
+            format_args!("it is not the same server's: {status}"),
+        ))
     }
 
     /// Begins to list the image's extents in order. With [`ExtentContext::Dirty`] a server answers only for an
@@ -278,7 +331,22 @@ impl ImageClient {
             request: request.clone(),
             limit: SILENCE_MAX,
         };
-        let answer = timeout(SILENCE_MAX, self.connection.http().request(sent))
+        if self.way.is_to_ask()
+            && let Err(error) = Box::pin(self.features()).await
+        {
+            tracing::debug!(%error, "whether the server has a unix socket is not known; going on over TCP");
+        }
+        let answering = async {
+            match self.way.socket() {
+                Some(socket) => socket.request(sent).await,
+                None => {
+                    let answer = self.connection.http().request(sent).await?;
+                    self.way.saw(&answer);
+                    Ok(answer)
+                }
+            }
+        };
+        let answer = timeout(SILENCE_MAX, answering)
             .await
             .map_err(|_elapsed| late())?
             .map_err(|error| Error::transport(&request, error))?;

@@ -58,6 +58,7 @@ mod connection;
 mod error;
 mod extent;
 mod image;
+mod near;
 mod options;
 mod request;
 mod service;

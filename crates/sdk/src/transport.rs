@@ -9,7 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         Client as Pooled,
-        connect::{Connected, Connection, HttpConnector},
+        connect::{Connect, Connected, Connection, HttpConnector},
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
@@ -36,20 +36,29 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// A body that is sent.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// The client that all requests go through.
-pub(crate) type Client = Pooled<HttpsConnector<Connector>, Body>;
+/// What makes connections.
+pub(crate) type Https = HttpsConnector<Connector>;
+/// The client that all requests go through, but those to a unix socket.
+pub(crate) type Client = Pooled<Https, Body>;
 
-/// A client that trusts as `tls` says.
-pub(crate) fn client(tls: rustls::ClientConfig) -> Client {
+/// Connections that trust as `tls` says.
+pub(crate) fn connector(tls: rustls::ClientConfig) -> Https {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_LIMIT));
     tcp.set_nodelay(true);
-    let connector = HttpsConnectorBuilder::new()
+    HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(Connector(tcp));
+        .wrap_connector(Connector(tcp))
+}
+
+/// A client that keeps the connections that are made so.
+pub(crate) fn client<C>(connector: C) -> Pooled<C, Body>
+where
+    C: Connect + Clone,
+{
     Pooled::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_timer(TokioTimer::new())

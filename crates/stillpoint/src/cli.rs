@@ -207,6 +207,15 @@ pub(crate) enum ApiChoice {
     V4,
 }
 
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SwitchChoice {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogChoice {
@@ -232,6 +241,9 @@ pub(crate) struct ServeOptions {
     /// loopback, auto elsewhere.
     #[arg(long, value_name = "off|auto|CERT,KEY")]
     pub(crate) tls: Option<String>,
+    /// Whether clients on this host are offered a unix socket for the bytes of disks, which needs no TLS. Default: on.
+    #[arg(long, value_enum)]
+    pub(crate) local_images: Option<SwitchChoice>,
     /// Users, projects and keys to have (TOML), applied at every start; its passwords win.
     #[arg(long, value_name = "FILE")]
     pub(crate) bootstrap: Option<PathBuf>,

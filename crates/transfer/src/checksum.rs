@@ -144,7 +144,7 @@ async fn compute(op: &Operation, (_, hasher): Algorithm, block_bytes: u64) -> Re
     let (mut ahead, mut is_cut) = (FuturesOrdered::new(), false);
     loop {
         while !is_cut && ahead.len() < BLOCKS_AHEAD {
-            op.check()?;
+            op.watch().check()?;
             match cutter.next(source, end, block_bytes).await? {
                 None => is_cut = true,
                 Some(block) => ahead.push_back(block_hash(source, hasher, block, block_bytes, &zeroes)),

@@ -58,7 +58,7 @@ async fn write(op: &Operation, outlet: &Outlet, context: Context) -> Result<(), 
     let mut found = Merged::new(context);
     let mut at = 0;
     while at < end {
-        op.check()?;
+        op.watch().check()?;
         let extents = match map {
             Some(map) => by_map(source, map, at, end).await?,
             None => source.extents(at, end, context).await?,

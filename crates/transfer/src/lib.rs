@@ -88,7 +88,9 @@ impl DataPlane for Transfer {
     }
 }
 
-/// The service: `/images/{ticket}` and what is below, and `/stillpoint/v1/images/{ticket}/read`. To be merged into the server's router.
-pub fn router(transfer: Transfer) -> axum::Router {
-    http::router(transfer.0)
+/// The service: `/images/{ticket}` and what is below, and `/stillpoint/v1/images/{ticket}/read`. To be merged into the server's
+/// router, and served alone on `unix_socket`, if that is given: it is offered to clients on this host. A NUL at its begin: it
+/// is an abstract one.
+pub fn router(transfer: Transfer, unix_socket: Option<String>) -> axum::Router {
+    http::router(transfer.0, unix_socket)
 }

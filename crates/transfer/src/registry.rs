@@ -112,8 +112,10 @@ impl Entry {
         }
         state.running += 1;
         Ok(Operation {
-            entry: Arc::clone(self),
-            gone: self.abort.child_token(),
+            watch: Watch {
+                entry: Arc::clone(self),
+                gone: self.abort.child_token(),
+            },
             ended_well: false,
             _seat: self.running.token(),
         })
@@ -147,38 +149,15 @@ pub(crate) enum Stopped {
     Source(#[from] DriverError),
 }
 
-/// An operation under way. Dropping it ends it.
-#[derive(Debug)]
-pub(crate) struct Operation {
+/// What ends an operation from outside. Clones are of the same operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
     entry: Arc<Entry>,
     /// Cancelled when the ticket is aborted or the client is gone.
     gone: CancellationToken,
-    ended_well: bool,
-    _seat: TaskTrackerToken,
 }
 
-impl Operation {
-    pub(crate) fn ticket(&self) -> &Ticket {
-        &self.entry.ticket
-    }
-
-    pub(crate) fn source(&self) -> &Source {
-        &self.entry.source
-    }
-
-    pub(crate) fn may(&self, need: Need) -> bool {
-        self.entry.may(need)
-    }
-
-    pub(crate) fn dirty(&self) -> Option<&DirtyMap> {
-        self.entry.dirty.as_ref()
-    }
-
-    /// To be cancelled when the client is gone.
-    pub(crate) fn token(&self) -> CancellationToken {
-        self.gone.clone()
-    }
-
+impl Watch {
     fn stopped(&self) -> Stopped {
         if self.entry.abort.is_cancelled() {
             Stopped::Aborted
@@ -205,17 +184,52 @@ impl Operation {
             () = tokio::time::sleep(limit) => Err(Stopped::ClientStuck),
         }
     }
+}
+
+/// An operation under way. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    watch: Watch,
+    ended_well: bool,
+    _seat: TaskTrackerToken,
+}
+
+impl Operation {
+    pub(crate) fn ticket(&self) -> &Ticket {
+        &self.watch.entry.ticket
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.watch.entry.source
+    }
+
+    pub(crate) fn may(&self, need: Need) -> bool {
+        self.watch.entry.may(need)
+    }
+
+    pub(crate) fn dirty(&self) -> Option<&DirtyMap> {
+        self.watch.entry.dirty.as_ref()
+    }
+
+    /// To be cancelled when the client is gone.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.watch.gone.clone()
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
 
     /// Counts bytes that were read.
     pub(crate) fn has_read(&self, offset: u64, bytes: u64) {
-        self.entry.moved.read.fetch_add(bytes, Ordering::Relaxed);
-        self.entry.state().transferred.add(offset, offset + bytes);
+        self.watch.entry.moved.read.fetch_add(bytes, Ordering::Relaxed);
+        self.watch.entry.state().transferred.add(offset, offset + bytes);
     }
 
     /// Counts bytes that were written, or made zero.
     pub(crate) fn has_written(&self, offset: u64, bytes: u64) {
-        self.entry.moved.written.fetch_add(bytes, Ordering::Relaxed);
-        self.entry.state().transferred.add(offset, offset + bytes);
+        self.watch.entry.moved.written.fetch_add(bytes, Ordering::Relaxed);
+        self.watch.entry.state().transferred.add(offset, offset + bytes);
     }
 
     /// The operation did what it was asked for.
@@ -225,11 +239,11 @@ impl Operation {
 
     /// It did not; a failure of the source is kept for the core.
     pub(crate) fn end_badly(self, stopped: &Stopped) {
-        let transfer = &self.entry.ticket.transfer;
+        let transfer = &self.watch.entry.ticket.transfer;
         if let Stopped::Source(error) = stopped {
             let failure = error.chain();
             tracing::warn!(transfer, failure, "the source of a transfer failed");
-            self.entry.state().failure = Some(failure);
+            self.watch.entry.state().failure = Some(failure);
         } else {
             tracing::info!(transfer, why = %stopped, "an operation of a transfer was ended early");
         }
@@ -238,8 +252,8 @@ impl Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        let valid_for = self.entry.ticket.valid_for.min(VALID_MAX);
-        let mut state = self.entry.state();
+        let valid_for = self.watch.entry.ticket.valid_for.min(VALID_MAX);
+        let mut state = self.watch.entry.state();
         state.running -= 1;
         state.last = Instant::now();
         if self.ended_well {

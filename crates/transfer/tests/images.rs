@@ -361,14 +361,19 @@ async fn options_tell_what_a_ticket_may() {
     assert_eq!(answer.headers["allow"], "OPTIONS,GET");
     let options: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(options["features"], serde_json::json!(["checksum", "extents"]));
-    assert_eq!((&options["max_readers"], options.get("unix_socket")), (&8.into(), None));
-    assert_eq!(options["many_ranges"], 4096);
+    assert_eq!(
+        (&options["max_readers"], &options["many_ranges"]),
+        (&8.into(), &4096.into())
+    );
+    assert_eq!(options["unix_socket"], DEAD_SOCKET);
     let answer = plane
         .ask("OPTIONS", &path(&write), &[("Origin", "https://example.com")], b"")
         .await;
     assert_eq!(answer.headers["allow"], "OPTIONS,GET,PUT,PATCH");
     assert_eq!(answer.headers["access-control-allow-origin"], "*");
-    assert_eq!(plane.ask("OPTIONS", "/images/*", &[], b"").await.status, 200);
+    let answer = plane.ask("OPTIONS", "/images/*", &[], b"").await;
+    let options: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &options["unix_socket"]), (200, &DEAD_SOCKET.into()));
     assert_eq!(plane.ask("HEAD", &path(&read), &[], b"").await.status, 405);
     assert_eq!(plane.ask("POST", &path(&read), &[], b"").await.status, 405);
 }

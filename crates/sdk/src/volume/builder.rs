@@ -136,7 +136,10 @@ impl CloudBuilder {
             .who
             .ok_or_else(|| Error::Usage("no credentials: give user and password, or a token".into()))?;
         Ok(Cloud(Arc::new(Inner {
-            http: transport::client(tls::config(self.ca_file.as_deref(), self.is_insecure)?),
+            http: transport::client(transport::connector(tls::config(
+                self.ca_file.as_deref(),
+                self.is_insecure,
+            )?)),
             identity: identity_root(&url),
             who,
             domain: self.domain,

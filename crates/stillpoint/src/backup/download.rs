@@ -1,16 +1,17 @@
 //! From a ticket into a file: the extents first, then the data of one area of the disk after the other, several at once.
 //!
-//! A connection that breaks is made again, and goes on at the byte where it broke. What came is digested as it came, so
-//! that it can be compared with what the file holds afterwards.
+//! A connection that breaks is made again, and goes on at the byte where it broke. What came is checked as it came, so
+//! that it can be compared with what the file holds afterwards. An area's bytes are put together in aligned memory, as
+//! much as there are connections, and go from there to the disk in one piece.
 
 use super::{
     Trouble, blocking,
     progress::Bar,
-    qcow2::{self, Areas, CLUSTER_BYTES, Kind, Map, MapBuilder, Mode, Run, Writer},
+    qcow2::{self, AREA_BYTES, Buffer, CLUSTER_BYTES, Checks, Kind, Map, MapBuilder, Mode, Run, Writer},
     retry::Patience,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use stillpoint_sdk::{Error, ExtentContext, ImageClient};
 
 /// Why there is no map.
@@ -97,7 +98,23 @@ fn together(areas: impl Iterator<Item = Area>, many_ranges: usize) -> impl Itera
     })
 }
 
-/// Reads all data of the writer's map, over several connections; returns the digest of the content that came.
+/// Memory for what is read together, used again.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<Buffer>>);
+
+impl Buffers {
+    fn take(&self) -> Buffer {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| Buffer::new(AREA_BYTES))
+    }
+
+    fn give_back(&self, mut buffer: Buffer) {
+        buffer.clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// Reads all data of the writer's map, over several connections; returns the checks of what came.
 /// `many_ranges`: so many at once, if the server can; else 0.
 pub(crate) async fn download(
     image: &ImageClient,
@@ -105,7 +122,8 @@ pub(crate) async fn download(
     connections: usize,
     many_ranges: usize,
     bar: &Bar<'_>,
-) -> Result<String, Trouble> {
+) -> Result<Checks, Trouble> {
+    let (whole, buffers) = (usize::try_from(CLUSTER_BYTES).expect("64 KiB"), &Buffers::default());
     let fetched = stream::iter(together(qcow2::areas(writer.map()), many_ranges))
         .map(|areas| async move {
             let of_part = |part: &Run| {
@@ -114,40 +132,48 @@ pub(crate) async fn download(
             };
             let parts = areas.iter().flat_map(|(_, parts)| data_parts(parts));
             let ranges: Vec<_> = parts.map(of_part).collect();
-            let mut data = Vec::new();
+            let mut data = buffers.take();
             for ranges in ranges.chunks(many_ranges.max(1)) {
                 read(image, ranges, &mut data, bar).await?;
             }
             // The disk's last cluster may be a part of one.
-            let whole = data
-                .len()
-                .next_multiple_of(usize::try_from(CLUSTER_BYTES).expect("64 KiB"));
-            data.resize(whole, 0);
+            data.pad(whole);
             let writer = Arc::clone(writer);
-            blocking(move || {
-                let (mut rest, mut digests) = (data.as_slice(), Vec::new());
-                for (area, parts) in areas {
-                    let begin = rest;
-                    for part in data_parts(&parts) {
-                        let length = usize::try_from(part.count * CLUSTER_BYTES).expect("an area has 4 MiB");
-                        let (bytes, after) = rest.split_at(length);
-                        writer.write_data(part.data_index, bytes)?;
-                        rest = after;
-                    }
-                    digests.push((area, qcow2::of_area(&parts, begin)));
+            let (checks, data) = blocking(move || {
+                // Before it is written: what is damaged on the way shall differ.
+                let checks = checks(&areas, data.bytes());
+                // All data of a file lies in the order of the disk, so that of areas that follow each other is one piece.
+                let mut parts = areas.iter().flat_map(|(_, parts)| data_parts(parts));
+                if let Some(first) = parts.next() {
+                    writer.write_data(first.data_index, data.bytes())?;
                 }
-                Ok(digests)
+                Ok((checks, data))
             })
-            .await
+            .await?;
+            buffers.give_back(data);
+            Ok::<_, Trouble>(checks)
         })
         .buffer_unordered(connections);
-    let areas = fetched.try_fold(Areas::default(), |mut areas, digests| {
-        for (area, digest) in digests {
-            areas.insert(area, digest);
+    let all = fetched.try_fold(Checks::default(), |mut all, checks| {
+        for (area, check) in checks {
+            all.insert(area, check);
         }
-        std::future::ready(Ok(areas))
+        std::future::ready(Ok(all))
     });
-    Ok(areas.await?.finish())
+    all.await
+}
+
+/// The check of each area, from the data of all of them.
+fn checks(areas: &[Area], mut data: &[u8]) -> Vec<(u64, u32)> {
+    let mut checks = Vec::with_capacity(areas.len());
+    for (area, parts) in areas {
+        let clusters: u64 = data_parts(parts).map(|part| part.count).sum();
+        let length = usize::try_from(clusters * CLUSTER_BYTES).expect("an area has 4 MiB");
+        let (of_area, rest) = data.split_at(length);
+        checks.push((*area, qcow2::check(parts, of_area)));
+        data = rest;
+    }
+    checks
 }
 
 /// What is left of ranges (offset and length) after their first `done` bytes.
@@ -164,7 +190,7 @@ fn left_of(ranges: &[(u64, u64)], mut done: u64) -> Vec<(u64, u64)> {
 }
 
 /// Appends the bytes of these ranges of the disk to `data`, going on after broken connections.
-async fn read(image: &ImageClient, ranges: &[(u64, u64)], data: &mut Vec<u8>, bar: &Bar<'_>) -> Result<(), Trouble> {
+async fn read(image: &ImageClient, ranges: &[(u64, u64)], data: &mut Buffer, bar: &Bar<'_>) -> Result<(), Trouble> {
     let (begin, mut patience) = (data.len(), Patience::default());
     loop {
         let left = left_of(ranges, (data.len() - begin) as u64);
@@ -177,7 +203,7 @@ async fn read(image: &ImageClient, ranges: &[(u64, u64)], data: &mut Vec<u8>, ba
                 _ => image.read_many(&left).await?,
             };
             while let Some(bytes) = body.next().await? {
-                data.extend_from_slice(&bytes);
+                data.extend(&bytes);
                 bar.add(bytes.len() as u64);
                 patience.renew();
             }
@@ -224,6 +250,12 @@ mod tests {
                 let parts = || group.iter().flat_map(|(_, parts)| data_parts(parts));
                 prop_assert!(parts().count() <= many);
                 prop_assert!(parts().map(|part| part.count).sum::<u64>() <= qcow2::AREA_CLUSTERS);
+            }
+            for group in &groups {
+                let parts: Vec<_> = group.iter().flat_map(|(_, parts)| data_parts(parts)).collect();
+                for pair in parts.windows(2) {
+                    prop_assert_eq!(pair[0].data_index + pair[0].count, pair[1].data_index);
+                }
             }
             let all: Vec<_> = groups.into_iter().flatten().collect();
             let expected: Vec<_> = qcow2::areas(&map).collect();

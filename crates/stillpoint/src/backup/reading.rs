@@ -5,7 +5,7 @@ use super::{
     download::{self, NoMap},
     folder::Partial,
     point::{self, Backing, DiskMode},
-    qcow2::{self, Image, Kind, Map, Mode, Writer},
+    qcow2::{self, Checks, Image, Kind, Map, Mode, Qcow2Error, Way, Writer},
     run::Run,
     ticket::{self, IDLE_S, Ticket},
 };
@@ -29,8 +29,8 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) disk: point::Disk,
-    /// The digest of what came.
-    pub(super) came: String,
+    /// The checks of what came.
+    pub(super) came: Checks,
 }
 
 impl Run<'_> {
@@ -90,7 +90,8 @@ impl Run<'_> {
         let map = self.map(&ticket, disk).await?;
         let (data_bytes, zero_bytes) = (map.bytes_of(Kind::Data), map.bytes_of(Kind::Zero));
         let (path, backing) = (partial.file(&file), disk.backing.as_ref().map(Backing::name));
-        let writer = Arc::new(blocking(move || Ok(Writer::create(&path, map, backing.as_deref())?)).await?);
+        let writer =
+            Arc::new(blocking(move || Ok(Writer::create(&path, map, backing.as_deref(), Way::Direct)?)).await?);
         let bar = self.progress.begin(disk.alias.as_str(), data_bytes);
         let came = download::download(&ticket.image, &writer, ticket.connections, ticket.many_ranges, &bar).await;
         bar.end();
@@ -157,7 +158,7 @@ impl Run<'_> {
     /// Reads a file again, from the disk itself as far as the system allows, and compares it with what came.
     async fn read_again(&self, partial: &Partial, written: Written) -> Result<point::Disk, Trouble> {
         let Written { mut disk, came } = written;
-        let path = partial.file(&disk.file);
+        let (path, alias) = (partial.file(&disk.file), disk.alias.clone());
         let bar = self
             .progress
             .begin(format!("{} (verifying)", disk.alias), disk.file_bytes);
@@ -165,22 +166,18 @@ impl Run<'_> {
         let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let reading = blocking(move || {
             let image = Image::open(&path)?;
-            // What is in the page cache proves nothing about the disk. A file system may not know the advice.
-            if let Err(error) = rustix::fs::fadvise(image.file(), 0, None, rustix::fs::Advice::DontNeed) {
-                tracing::debug!(%error, "the page cache cannot be asked to forget a file");
-            }
             let read = |bytes| {
                 if told.send(bytes).is_err() {
                     tracing::debug!("nobody looks at the progress any more");
                 }
             };
-            Ok(qcow2::digest(
-                image.path(),
-                image.file(),
-                image.map(),
-                image.layout(),
-                read,
-            )?)
+            match qcow2::digest(&image, Some(&came), Way::Direct, read) {
+                Err(Qcow2Error::Differs) => {
+                    let text = format!("the file of disk {alias} does not hold what was written into it");
+                    Err(Trouble::new(text).hint("the directory's disk, or this host's memory, is broken"))
+                }
+                digests => Ok(digests?),
+            }
         });
         let counting = async {
             while let Some(bytes) = heard.recv().await {
@@ -190,10 +187,6 @@ impl Run<'_> {
         let (digests, ()) = tokio::join!(reading, counting);
         bar.end();
         let digests = digests?;
-        if digests.content != came {
-            let text = format!("the file of disk {} does not hold what was written into it", disk.alias);
-            return Err(Trouble::new(text).hint("the directory's disk, or this host's memory, is broken"));
-        }
         disk.sha256 = digests.file;
         disk.content_sha256 = digests.content;
         Ok(disk)

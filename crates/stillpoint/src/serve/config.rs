@@ -3,7 +3,7 @@
 
 use crate::{
     Failure,
-    cli::{AccelChoice, ApiChoice, LogChoice, ServeOptions},
+    cli::{AccelChoice, ApiChoice, LogChoice, ServeOptions, SwitchChoice},
 };
 use serde::Deserialize;
 use std::{
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) tls: Tls,
+    /// Whether clients on this host are offered a unix socket for the data plane.
+    pub(crate) local_images: bool,
     pub(crate) bootstrap: Option<PathBuf>,
     public_url: Option<String>,
     pub(crate) default_api: ApiChoice,
@@ -48,6 +50,7 @@ struct File {
     data_dir: Option<PathBuf>,
     listen: Option<SocketAddr>,
     tls: Option<String>,
+    local_images: Option<String>,
     bootstrap: Option<PathBuf>,
     public_url: Option<String>,
     default_api: Option<String>,
@@ -112,6 +115,12 @@ impl Config {
             data_dir,
             listen,
             tls,
+            local_images: choice(
+                "local-images",
+                options.local_images,
+                file.local_images.as_deref(),
+                SwitchChoice::On,
+            )? == SwitchChoice::On,
             bootstrap: options.bootstrap.or(file.bootstrap),
             public_url: options
                 .public_url
@@ -235,9 +244,17 @@ mod tests {
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        std::fs::write(&path, "listen = \"127.0.0.1:9\"\naccel = \"tcg\"\n").unwrap();
-        let config = with(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:10"]).unwrap();
+        std::fs::write(
+            &path,
+            "listen = \"127.0.0.1:9\"\naccel = \"tcg\"\nlocal-images = \"off\"\n",
+        )
+        .unwrap();
+        let mut args = vec!["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:10"];
+        let config = with(&args).unwrap();
         assert_eq!((config.listen.port(), config.accel), (10, AccelChoice::Tcg));
+        assert!(!config.local_images);
+        args.extend(["--local-images", "on"]);
+        assert!(with(&args).unwrap().local_images);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     cli::{ApiChoice, ServeOptions},
 };
 use config::Config;
+use listen::Door;
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use stillpoint_api_ovirt::{Api, Dialect, Settings};
 use stillpoint_auth::{Auth, Bootstrap};
@@ -45,18 +46,26 @@ pub(crate) async fn run(options: ServeOptions) -> Result<ExitCode, Failure> {
     let listener = listen::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let certificate = tls::prepare(&config, address.ip())?;
+    let local = if config.local_images {
+        listen::bind_local()
+    } else {
+        None
+    };
 
     let rooms = open_rooms(&config, bootstrap.as_ref()).await?;
     let url = config.public_url(address, certificate.is_some());
     let stopping = CancellationToken::new();
-    let router = rooms.router(&config, &url, certificate.as_ref(), &stopping);
+    let (local, unix_socket) = local.unzip();
+    let (router, images) = rooms.routers(&config, &url, certificate.as_ref(), unix_socket, &stopping);
     stop_on_signal(stopping.clone())?;
 
     // The one line on standard output, which whoever started the daemon waits for.
     writeln!(std::io::stdout(), "stillpoint ready {url}")?;
     std::io::stdout().flush()?;
     tracing::info!(url, "ready");
-    listen::serve(listener, certificate.map(|c| c.server), router, stopping, STOP_LIMIT).await;
+    let mut doors = vec![Door::tcp(listener, certificate.map(|c| c.server), router)];
+    doors.extend(local.map(|listener| Door::local(listener, images)));
+    listen::serve(doors, stopping, STOP_LIMIT).await;
     tracing::info!("stopping; guests run on");
     rooms.engine.stop(STOP_LIMIT).await;
     rooms.store.close().await?;
@@ -105,14 +114,15 @@ async fn open_rooms(config: &Config, bootstrap: Option<&Bootstrap>) -> Result<Ro
 }
 
 impl Rooms {
-    /// All edges, under one address.
-    fn router(
+    /// All edges, under one address; and the data plane alone, for `unix_socket`.
+    fn routers(
         &self,
         config: &Config,
         url: &str,
         certificate: Option<&tls::Certificate>,
+        unix_socket: Option<String>,
         stopping: &CancellationToken,
-    ) -> axum::Router {
+    ) -> (axum::Router, axum::Router) {
         let (engine, auth) = (&self.engine, &self.auth);
         let settings = Settings {
             public_url: url.to_owned(),
@@ -140,12 +150,15 @@ impl Rooms {
             stopping: stopping.clone(),
         };
         let console = Console::new(engine.clone(), auth.clone(), console);
-        health::router(engine.clone())
+        let images = stillpoint_transfer::router(self.data_plane.clone(), unix_socket);
+        let local = axum::middleware::from_fn_with_state(Arc::clone(&counted), metrics::count_local);
+        let all = health::router(engine.clone())
             .merge(metrics::router(numbers))
-            .merge(stillpoint_transfer::router(self.data_plane.clone()))
+            .merge(images.clone())
             .merge(stillpoint_console::router(console))
             .merge(apis)
-            .layer(axum::middleware::from_fn_with_state(counted, metrics::count))
+            .layer(axum::middleware::from_fn_with_state(counted, metrics::count));
+        (all, images.layer(local))
     }
 }
 

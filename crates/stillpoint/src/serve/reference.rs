@@ -71,6 +71,7 @@ const FILE: &[(&str, &str)] = &[
     ("data-dir", "as `--data-dir`"),
     ("listen", "as `--listen`"),
     ("tls", "as `--tls`"),
+    ("local-images", "as `--local-images`"),
     ("bootstrap", "as `--bootstrap`"),
     ("public-url", "as `--public-url`"),
     ("default-api", "as `--default-api`"),

@@ -8,7 +8,11 @@ use crate::Failure;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    CipherSuite,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use std::{fs, io::Write, net::IpAddr, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 use stillpoint_api_ovirt::Certificates;
 
@@ -47,18 +51,33 @@ pub(crate) fn prepare(config: &Config, listen: IpAddr) -> Result<Option<Certific
         .collect::<Result<_, _>>()
         .map_err(|e| told(&e))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| told(&error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| told(&error))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| told(&error))?;
+    server.ignore_client_order = true;
     Ok(Some(Certificate {
         server: Arc::new(server),
         ca_pem,
         server_pem,
     }))
+}
+
+/// AES with a key of 128 bits goes first: disks are large, and it takes a quarter less of both sides' processors than 256
+/// bits do. Clients that accept only others get those.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
 }
 
 fn names(config: &Config, listen: IpAddr) -> Vec<String> {

@@ -137,7 +137,7 @@ async fn open(dir: &Path, store: &Store, lease: Duration) -> (Engine, String) {
     let opened = Engine::open(store.clone(), Arc::new(qemu), images, Arc::new(plane.clone()), options).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, stillpoint_transfer::router(plane)).await });
+    tokio::spawn(async move { axum::serve(listener, stillpoint_transfer::router(plane, None)).await });
     (opened.unwrap(), url)
 }
 

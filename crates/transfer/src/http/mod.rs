@@ -30,16 +30,24 @@ const THROWN_AWAY_MAX_BYTES: u64 = 8 * 1024 * 1024;
 const THROW_AWAY_LIMIT: Duration = Duration::from_secs(5);
 
 /// See [`crate::router`].
-pub(crate) fn router(registry: Arc<Registry>) -> Router {
+pub(crate) fn router(registry: Arc<Registry>, unix_socket: Option<String>) -> Router {
+    let service = Arc::new(Service { registry, unix_socket });
     let handler = axum::routing::any(move |request: Request| {
-        let registry = Arc::clone(&registry);
-        async move { serve(&registry, request).await }
+        let service = Arc::clone(&service);
+        async move { serve(&service, request).await }
     });
     Router::new()
         .route("/images/{*rest}", handler.clone())
         .route("/images/", handler.clone())
         .route("/stillpoint/v1/images/{*rest}", handler.clone())
         .route("/images", handler)
+}
+
+#[derive(Debug)]
+struct Service {
+    registry: Arc<Registry>,
+    /// What is offered to clients on this host.
+    unix_socket: Option<String>,
 }
 
 /// A request without its body.
@@ -75,13 +83,13 @@ impl Visit {
     }
 }
 
-async fn serve(registry: &Registry, request: Request) -> Response<Body> {
+async fn serve(service: &Service, request: Request) -> Response<Body> {
     let (head, mut body) = request.into_parts();
     let query = form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes())
         .into_owned()
         .collect();
     let visit = Visit { head, query };
-    let answered = route(registry, &visit, &mut body).await;
+    let answered = route(service, &visit, &mut body).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(refusal) => {
@@ -121,7 +129,8 @@ fn place(path: &str) -> Option<Place<'_>> {
     })
 }
 
-async fn route(registry: &Registry, visit: &Visit, body: &mut Body) -> Result<Response<Body>, Refusal> {
+async fn route(service: &Service, visit: &Visit, body: &mut Body) -> Result<Response<Body>, Refusal> {
+    let (registry, unix_socket) = (&*service.registry, service.unix_socket.as_deref());
     let nothing = || Refusal::new(StatusCode::NOT_FOUND, "No handler for this path");
     let place = place(visit.head.uri.path()).ok_or_else(nothing)?;
     if let Place::Image(id) | Place::Many(id) | Place::Extents(id) | Place::Checksum(id) = place
@@ -131,8 +140,8 @@ async fn route(registry: &Registry, visit: &Visit, body: &mut Body) -> Result<Re
     }
     let method = &visit.head.method;
     match (place, method) {
-        (Place::Image("*"), &Method::OPTIONS) => Ok(options::of_all()),
-        (Place::Image(id), &Method::OPTIONS) => Ok(options::of(registry.begin(id, Need::Read)?)),
+        (Place::Image("*"), &Method::OPTIONS) => Ok(options::of_all(unix_socket)),
+        (Place::Image(id), &Method::OPTIONS) => Ok(options::of(registry.begin(id, Need::Read)?, unix_socket)),
         (Place::Image(id), &Method::GET) => get::get(registry, id, visit).await,
         (Place::Image(id), &Method::PUT) => put::put(registry, id, visit, body).await,
         (Place::Image(id), &Method::PATCH) => patch::patch(registry, id, body).await,

@@ -36,7 +36,8 @@ impl Outlet {
 
     /// Hands a piece to the client, or waits until it takes one.
     pub(crate) async fn put(&self, op: &Operation, item: Item) -> Result<(), Stopped> {
-        op.client(self.0.send(item))
+        op.watch()
+            .client(self.0.send(item))
             .await?
             .map_err(|_closed| Stopped::ClientGone)
     }

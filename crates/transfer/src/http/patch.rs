@@ -86,7 +86,7 @@ async fn run(op: &Operation, change: Change) -> Result<(), Stopped> {
     {
         is_flushing = flush;
         while size > 0 {
-            op.check()?;
+            op.watch().check()?;
             let done = source.zero(offset, size).await?;
             op.has_written(offset, done);
             (offset, size) = (offset + done, size - done);

@@ -5,7 +5,7 @@
 use super::{Visit, content_length, range};
 use crate::{
     refusal::Refusal,
-    registry::{Need, Operation, Registry, Stopped},
+    registry::{Need, Operation, Registry, Stopped, Watch},
 };
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,9 +13,12 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use std::collections::VecDeque;
+use tokio::sync::mpsc;
 
 /// Pieces of one request to the source at most: each is a place of a system call.
 const PIECES_MAX: usize = 64;
+/// Chunks between the client and those that are being written.
+const CHUNKS_WAITING: usize = 2;
 /// When a client has sent so much that is to be flushed, the storage begins with it, beside what is still coming: else it would
 /// do nothing until the end, and then be waited for.
 const FLUSH_EARLY_BYTES: u64 = 16 << 20;
@@ -43,23 +46,62 @@ pub(super) async fn put(
     if offset.checked_add(size).is_none_or(|end| end > allowed) {
         return Err(Refusal::range("Requested range out of allowed range").of_size(allowed));
     }
-    // A task of its own: when the client goes away this future is dropped, and no write may be cut in the middle.
-    let gone = op.token().drop_guard();
-    let mut sent = std::mem::take(body);
-    let writing = tokio::spawn(async move {
-        let written = write(&op, &mut sent, offset, size, flush).await;
+    let (watch, gone) = (op.watch().clone(), op.token().drop_guard());
+    let (feed, fed) = mpsc::channel(CHUNKS_WAITING);
+    let chunk_bytes = op.source().write_chunk_bytes() as usize;
+    // A task of its own: when the client goes away this future is dropped, and no write may be cut in the middle. It gets whole
+    // chunks, as each hand-over to another thread costs as much as a small piece.
+    let mut writing = tokio::spawn(async move {
+        let written = write(&op, fed, offset, offset + size, flush).await;
         let answer = written.as_ref().map_err(Refusal::from).copied();
         match &written {
             Ok(()) => op.end_well(),
             Err(stopped) => op.end_badly(stopped),
         }
-        (answer, sent)
+        answer
     });
-    let lost = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The operation was ended");
-    let (answer, rest) = writing.await.map_err(lost)?;
+    let answer = tokio::select! {
+        // It could not go on: the client need not send the rest.
+        answer = &mut writing => answer,
+        () = receive(&watch, body, size, chunk_bytes, feed) => writing.await,
+    };
     drop(gone.disarm());
-    *body = rest;
-    answer.map(|()| Response::new(Body::empty()))
+    answer
+        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The operation was ended"))?
+        .map(|()| Response::new(Body::empty()))
+}
+
+/// A chunk of the image, or why no more comes.
+type Fed = Result<Vec<Bytes>, Stopped>;
+
+/// Cuts what the client sends into chunks. What it ends with, or that the writer has ended, is told by the writer.
+async fn receive(watch: &Watch, body: &mut Body, size: u64, chunk_bytes: usize, feed: mpsc::Sender<Fed>) {
+    let (mut buffer, mut received) = (Received::default(), 0_u64);
+    while received < size {
+        let stopped = match watch.client(body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                received += data.len() as u64;
+                buffer.push(data);
+                None
+            }
+            Ok(_) => Some(Stopped::Short {
+                requested: size,
+                available: received,
+            }),
+            Err(why) => Some(why),
+        };
+        while buffer.bytes >= chunk_bytes || received >= size && buffer.bytes > 0 {
+            if feed.send(Ok(buffer.take(chunk_bytes))).await.is_err() {
+                return;
+            }
+        }
+        if let Some(stopped) = stopped {
+            // The writer has ended by itself, if it does not listen.
+            drop(feed.send(Err(stopped)).await);
+            return;
+        }
+    }
 }
 
 /// What was received and is not in a request yet, as it came: the bytes are not moved together.
@@ -98,13 +140,11 @@ impl Received {
     }
 }
 
-async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: bool) -> Result<(), Stopped> {
+async fn write(op: &Operation, mut fed: mpsc::Receiver<Fed>, begin: u64, end: u64, flush: bool) -> Result<(), Stopped> {
     let (source, mut flying) = (op.source(), FuturesUnordered::new());
-    let chunk = source.chunk_bytes() as usize;
-    let (mut buffer, mut received, mut at) = (Received::default(), 0_u64, offset);
     let (mut early, mut unflushed) = (FuturesUnordered::new(), 0_u64);
-    let mut stopped = None;
-    while stopped.is_none() && (received < size || !flying.is_empty()) {
+    let (mut at, mut stopped) = (begin, None);
+    while stopped.is_none() && (at < end || !flying.is_empty()) {
         tokio::select! {
             Some(written) = flying.next(), if !flying.is_empty() => match written {
                 Ok((start, length)) => {
@@ -120,23 +160,16 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
             Some(flushed) = early.next(), if !early.is_empty() => {
                 stopped = flushed.err().map(Stopped::Source);
             }
-            frame = op.client(body.frame()), if received < size && flying.len() < source.depth() => {
-                match frame {
-                    Ok(Some(Ok(frame))) => {
-                        let data = frame.into_data().unwrap_or_default();
-                        received += data.len() as u64;
-                        buffer.push(data);
-                    }
-                    Ok(_) => stopped = Some(Stopped::Short { requested: size, available: received }),
-                    Err(why) => stopped = Some(why),
-                }
-                while buffer.bytes >= chunk || received >= size && buffer.bytes > 0 {
-                    let pieces = buffer.take(chunk);
+            chunk = fed.recv(), if at < end && flying.len() < source.write_depth() => match chunk {
+                Some(Ok(pieces)) => {
                     let (start, length) = (at, pieces.iter().map(|piece| piece.len() as u64).sum());
                     at += length;
                     flying.push(async move { source.write(start, pieces).await.map(|()| (start, length)) });
                 }
-            }
+                Some(Err(why)) => stopped = Some(why),
+                // The client's connection has ended, and what fed this with it.
+                None => stopped = Some(Stopped::ClientGone),
+            },
         }
     }
     // After a failure: nothing may be written any more once this has returned.
@@ -151,7 +184,7 @@ async fn write(op: &Operation, body: &mut Body, offset: u64, size: u64, flush: b
     if let Some(stopped) = stopped {
         return Err(stopped);
     }
-    op.check()?;
+    op.watch().check()?;
     if flush {
         source.flush().await?;
     }

@@ -103,7 +103,7 @@ impl Source {
         }
     }
 
-    /// Bytes of one request to it.
+    /// Bytes of one read.
     pub(crate) fn chunk_bytes(&self) -> u32 {
         match self {
             Self::Nbd(export) => export.chunk_bytes(),
@@ -111,13 +111,26 @@ impl Source {
         }
     }
 
-    /// Requests that one operation keeps in flight: enough to hide the other side's latency, and at most 4 MiB of data. What
+    /// Bytes of one write.
+    pub(crate) fn write_chunk_bytes(&self) -> u32 {
+        match self {
+            Self::Nbd(export) => export.write_chunk_bytes(),
+            Self::Raw(_) | Self::Chain(_) => pool::BUFFER_BYTES,
+        }
+    }
+
+    /// Reads that one operation keeps in flight: enough to hide the other side's latency, and at most 4 MiB of data. What
     /// is in memory needs none ([`Source::read_now`]).
     pub(crate) fn depth(&self) -> usize {
         match self {
             Self::Nbd(_) => 16,
             Self::Raw(_) | Self::Chain(_) => 4,
         }
+    }
+
+    /// Writes that one operation keeps in flight: at most 4 MiB of data.
+    pub(crate) fn write_depth(&self) -> usize {
+        4
     }
 
     /// Reads at most [`Source::chunk_bytes`].
@@ -139,7 +152,7 @@ impl Source {
         }
     }
 
-    /// Writes at most [`Source::chunk_bytes`], one piece behind the other.
+    /// Writes at most [`Source::write_chunk_bytes`], one piece behind the other.
     pub(crate) async fn write(&self, offset: u64, data: Vec<Bytes>) -> Driven<()> {
         match self {
             Self::Nbd(export) => export.write(offset, data).await,

@@ -26,6 +26,9 @@ pub(crate) const WRITE: Rights = Rights {
     write: true,
 };
 
+/// The socket that the service offers, where nobody listens: clients go on without it.
+pub(crate) const DEAD_SOCKET: &str = "\0stillpoint/images/nobody-listens-here";
+
 /// The service, served.
 pub(crate) struct Plane {
     pub(crate) transfer: Transfer,
@@ -37,7 +40,7 @@ impl Plane {
         let transfer = Transfer::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = router(transfer.clone());
+        let served = router(transfer.clone(), Some(DEAD_SOCKET.to_owned()));
         tokio::spawn(async move { axum::serve(listener, served).await.unwrap() });
         Self { transfer, address }
     }

@@ -1,4 +1,6 @@
-//! The two digests of a file. Both are SHA-256.
+//! What a file's bytes are known by: two digests for good, and a check while it is made.
+//!
+//! Both digests are SHA-256.
 //!
 //! * `file`: of all its bytes, as `sha256sum` computes it.
 //! * `content`: of what it holds of the disk. The disk is cut into areas of 4 MiB; the digest of an area is over each of
@@ -6,27 +8,61 @@
 //!   for data its 64 KiB. The digest of the content is over each area that has any: its index (8 bytes, little endian)
 //!   and its digest.
 //!
-//! The content's digest is computed twice: from what came from the network while it came, and from the file when it is
-//! whole. So what is on the disk is what the server sent, and not what a cache says.
+//! They are computed when the file is whole and is read again, not from what comes from the network. For that there is
+//! the *check* of each area: CRC-32 over the bytes that the area's digest is over, computed from memory before they are
+//! written, and again from the disk, and compared ([`Qcow2Error::Differs`]). That is enough to say that the digests are
+//! of what the server sent. What stands between memory and disk is accident and not an enemy: whoever can change
+//! the file while it is made can change the manifest with its digests too, and the bytes' way here is guarded by TLS. Of
+//! accidents, CRC-32 finds every one within 32 bits of each other in an area, and misses any other (a block that was not
+//! written, or went elsewhere) once in 2^32; the places are in what it is over. It costs a tenth of a SHA-256.
+//!
+//! *Reading* is direct (see [`super::direct`]) where the file system can, else after the page cache was asked to forget
+//! the file, so it is the disk that answers. One thread reads ahead, and one for each digest computes.
 
-use super::{CLUSTER_BYTES, Kind, Layout, Map, Qcow2Error, map::Run, read::fill};
+use super::{
+    CLUSTER_BYTES, Image, Kind, Map, Qcow2Error,
+    direct::{Buffer, Direct, Way},
+    map::Run,
+    write::io_error,
+};
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs::File,
-    io::{Seek as _, SeekFrom},
-    path::Path,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender, SyncSender},
+    },
+    thread,
 };
 
 /// Clusters of an area.
 pub(crate) const AREA_CLUSTERS: u64 = 64;
+/// Bytes of a cluster, and of an area.
+const CLUSTER: usize = 64 << 10;
+pub(crate) const AREA_BYTES: usize = 64 * CLUSTER;
+const _: () = assert!(CLUSTER as u64 == CLUSTER_BYTES && AREA_BYTES as u64 == AREA_CLUSTERS * CLUSTER_BYTES);
+/// What is read at once. Five pieces are in memory at most: one that is read, and for each digest one that waits and one
+/// that is computed.
+const PIECE_BYTES: usize = AREA_BYTES / 2;
 
 /// What a file's bytes, and what it holds, are known by. Lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Digests {
     pub(crate) file: String,
     pub(crate) content: String,
+}
+
+/// Checks of areas, as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Checks(BTreeMap<u64, u32>);
+
+impl Checks {
+    pub(crate) fn insert(&mut self, area: u64, check: u32) {
+        self.0.insert(area, check);
+    }
 }
 
 /// The areas of a map that have clusters in the file, each with its parts, in order.
@@ -62,95 +98,181 @@ fn cut(run: Run) -> impl Iterator<Item = Run> {
     })
 }
 
-/// The digest of an area: its parts, and the data of all of them one after the other, in whole clusters.
-pub(crate) fn of_area(parts: &[Run], mut data: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
+/// What comes before each cluster: where it is, and what.
+fn head(cluster: u64, kind: Kind) -> [u8; 9] {
+    let mut head = [u8::from(kind == Kind::Data); 9];
+    head[..8].copy_from_slice(&cluster.to_le_bytes());
+    head
+}
+
+/// The check of an area: its parts, and the data of all of them one after the other, in whole clusters.
+pub(crate) fn check(parts: &[Run], data: &[u8]) -> u32 {
+    let (mut check, mut data) = (crc32fast::Hasher::new(), data.chunks_exact(CLUSTER));
     for part in parts {
         for cluster in part.first..part.end() {
-            hash.update(cluster.to_le_bytes());
-            hash.update([u8::from(part.kind == Kind::Data)]);
+            check.update(&head(cluster, part.kind));
             if part.kind == Kind::Data {
-                let (bytes, rest) = data.split_at(usize::try_from(CLUSTER_BYTES).expect("64 KiB"));
-                hash.update(bytes);
-                data = rest;
+                check.update(data.next().expect("the data of all parts is given"));
             }
         }
     }
-    hash.finalize().into()
+    check.finalize()
 }
 
-/// Digests of areas, as they come. 40 bytes for 4 MiB of data.
-#[derive(Debug, Default)]
-pub(crate) struct Areas(BTreeMap<u64, [u8; 32]>);
-
-impl Areas {
-    pub(crate) fn insert(&mut self, area: u64, digest: [u8; 32]) {
-        self.0.insert(area, digest);
-    }
-
-    /// The content's digest.
-    pub(crate) fn finish(&self) -> String {
-        let mut hash = Sha256::new();
-        for (area, digest) in &self.0 {
-            hash.update(area.to_le_bytes());
-            hash.update(digest);
-        }
-        hex(&hash.finalize())
-    }
-}
-
-/// Reads a whole file and computes both of its digests. `read` is told of bytes that were read.
+/// Reads a whole file and computes both of its digests; fails if it does not hold what `came`. `read` is told of bytes
+/// that were read.
 pub(crate) fn digest(
-    path: &Path,
-    mut file: &File,
-    map: &Map,
-    layout: &Layout,
+    image: &Image,
+    came: Option<&Checks>,
+    way: Way,
     mut read: impl FnMut(u64),
 ) -> Result<Digests, Qcow2Error> {
-    let io = |source| super::write::io_error(path, "reading it", source);
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    let (mut whole, mut content) = (Sha256::new(), Areas::default());
-    let mut buffer = vec![0; usize::try_from(AREA_CLUSTERS * CLUSTER_BYTES).expect("4 MiB")];
-    let mut left = layout.data_offset();
-    while left > 0 {
-        let piece = usize::try_from(left.min(buffer.len() as u64)).expect("4 MiB at most");
-        fill(path, file, &mut buffer[..piece])?;
-        whole.update(&buffer[..piece]);
-        left -= piece as u64;
-        read(piece as u64);
-    }
-    // Data lies in the order of the disk, so the areas come one after the other.
-    for (area, parts) in areas(map) {
-        let of_data = parts.iter().filter(|part| part.kind == Kind::Data);
-        let clusters: u64 = of_data.map(|part| part.count).sum();
-        let piece = usize::try_from(clusters * CLUSTER_BYTES).expect("4 MiB at most");
-        fill(path, file, &mut buffer[..piece])?;
-        content.insert(area, both(&mut whole, &parts, &buffer[..piece]));
-        read(piece as u64);
-    }
-    Ok(Digests {
-        file: hex(&whole.finalize()),
-        content: content.finish(),
+    let broken = |source| io_error(image.path(), "reading it", source);
+    thread::scope(|scope| {
+        let (to_file, of_file) = mpsc::sync_channel::<Arc<Buffer>>(1);
+        let (to_content, of_content) = mpsc::sync_channel(1);
+        let (done, free) = mpsc::channel();
+        let begin = |name: &str| thread::Builder::new().name(name.to_owned());
+        let reading = begin("reading")
+            .spawn_scoped(scope, move || pieces(image, way, &to_file, &to_content, &free))
+            .map_err(broken)?;
+        let of_content = Pieces {
+            coming: of_content,
+            done: done.clone(),
+            piece: None,
+            at: image.layout().data_offset(),
+        };
+        let content = begin("content")
+            .spawn_scoped(scope, move || content(image, came, of_content))
+            .map_err(broken)?;
+        let mut file = Sha256::new();
+        for piece in of_file {
+            file.update(piece.bytes());
+            read(piece.len() as u64);
+            give_back(piece, &done);
+        }
+        let ended = |_panic| broken(std::io::Error::other("a thread ended"));
+        // Why reading ended comes first: the digest of half of the content is none.
+        reading.join().map_err(ended)??;
+        let content = content.join().map_err(ended)??;
+        let content = content.ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof.into()))?;
+        Ok(Digests {
+            file: hex(&file.finalize()),
+            content,
+        })
     })
 }
 
-/// Less data is not worth a thread.
-const THREAD_MIN_BYTES: usize = 512 << 10;
-
-/// Takes an area's data into the file's digest; its own digest. The two are computed at the same time.
-fn both(whole: &mut Sha256, parts: &[Run], data: &[u8]) -> [u8; 32] {
-    if data.len() >= THREAD_MIN_BYTES {
-        return std::thread::scope(|scope| {
-            let one = std::thread::Builder::new().spawn_scoped(scope, || of_area(parts, data));
-            whole.update(data);
-            // Without a thread to be had, or when it ended badly, it is done here.
-            one.ok()
-                .and_then(|one| one.join().ok())
-                .unwrap_or_else(|| of_area(parts, data))
-        });
+/// Reads a file in pieces, until the end or until nobody wants more.
+fn pieces(
+    image: &Image,
+    way: Way,
+    to_file: &SyncSender<Arc<Buffer>>,
+    to_content: &SyncSender<Arc<Buffer>>,
+    free: &Receiver<Buffer>,
+) -> Result<(), Qcow2Error> {
+    let direct = Direct::open(image.path(), image.file(), OFlags::RDONLY, way);
+    let (mut at, end) = (0, image.layout().file_bytes());
+    while at < end {
+        let mut piece = free.try_recv().unwrap_or_else(|_none| Buffer::new(PIECE_BYTES));
+        let length = usize::try_from(end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let space = piece.space(length);
+        let is_read = match direct.read(at, space) {
+            Ok(false) => image.file().read_exact_at(space, at),
+            done => done.map(drop),
+        };
+        is_read.map_err(|source| io_error(image.path(), "reading it", source))?;
+        at += length as u64;
+        let piece = Arc::new(piece);
+        if to_file.send(Arc::clone(&piece)).is_err() || to_content.send(piece).is_err() {
+            break;
+        }
     }
-    whole.update(data);
-    of_area(parts, data)
+    Ok(())
+}
+
+/// The last one that has a piece gives it back.
+fn give_back(piece: Arc<Buffer>, done: &Sender<Buffer>) {
+    if let Some(piece) = Arc::into_inner(piece)
+        && done.send(piece).is_err()
+    {
+        tracing::trace!("all is read: the piece is not needed any more");
+    }
+}
+
+/// The data clusters of a file, from its pieces.
+struct Pieces {
+    coming: Receiver<Arc<Buffer>>,
+    done: Sender<Buffer>,
+    piece: Option<Arc<Buffer>>,
+    /// Where the next cluster starts, counted from the start of the piece, or of the next one if there is none.
+    at: u64,
+}
+
+impl Pieces {
+    /// The next cluster; `None` when no more come.
+    fn cluster(&mut self) -> Option<&[u8]> {
+        loop {
+            let length = self.piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            if self.at < length {
+                break;
+            }
+            self.at -= length;
+            if let Some(piece) = self.piece.take() {
+                give_back(piece, &self.done);
+            }
+            self.piece = Some(self.coming.recv().ok()?);
+        }
+        let at = usize::try_from(self.at).ok()?;
+        self.at += CLUSTER_BYTES;
+        self.piece.as_ref()?.bytes().get(at..at + CLUSTER)
+    }
+
+    /// Takes what still comes.
+    fn rest(self) {
+        for piece in self.piece.into_iter().chain(self.coming) {
+            give_back(piece, &self.done);
+        }
+    }
+}
+
+/// The content's digest; `None` when the file's pieces ended too early.
+fn content(image: &Image, came: Option<&Checks>, mut data: Pieces) -> Result<Option<String>, Qcow2Error> {
+    let (mut all, mut found) = (Sha256::new(), 0);
+    // Data lies in the order of the disk, so the areas come one after the other.
+    for (area, parts) in areas(image.map()) {
+        let (mut digest, mut check) = (Sha256::new(), crc32fast::Hasher::new());
+        for part in &parts {
+            for cluster in part.first..part.end() {
+                let head = head(cluster, part.kind);
+                let data = match part.kind {
+                    Kind::Zero => &[],
+                    Kind::Data => match data.cluster() {
+                        Some(data) => data,
+                        None => return Ok(None),
+                    },
+                };
+                digest.update(head);
+                digest.update(data);
+                if came.is_some() {
+                    check.update(&head);
+                    check.update(data);
+                }
+            }
+        }
+        if came.is_some_and(|came| came.0.get(&area) != Some(&check.finalize())) {
+            return Err(Qcow2Error::Differs);
+        }
+        found += 1;
+        all.update(area.to_le_bytes());
+        all.update(digest.finalize());
+    }
+    // What has no data has pieces as well, and they have to be taken.
+    data.rest();
+    if came.is_some_and(|came| came.0.len() != found) {
+        return Err(Qcow2Error::Differs);
+    }
+    Ok(Some(hex(&all.finalize())))
 }
 
 /// Lower-case hexadecimal.

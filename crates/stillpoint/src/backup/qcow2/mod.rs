@@ -14,6 +14,7 @@
 //! metadata.
 
 mod digest;
+mod direct;
 mod layout;
 mod map;
 mod read;
@@ -21,7 +22,8 @@ mod read;
 mod tests;
 mod write;
 
-pub(crate) use digest::{AREA_CLUSTERS, Areas, areas, digest, hex, of_area};
+pub(crate) use digest::{AREA_BYTES, AREA_CLUSTERS, Checks, areas, check, digest, hex};
+pub(crate) use direct::{Buffer, Way};
 pub(crate) use layout::Layout;
 pub(crate) use map::{Kind, Map, MapBuilder, Mode, Resolved, Run, resolve};
 pub(crate) use read::Image;
@@ -50,6 +52,9 @@ pub(crate) enum Qcow2Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The file does not hold what was written into it.
+    #[error("it does not hold what was written into it")]
+    Differs,
     /// The file cannot be read or written.
     #[error("{path}: {doing} failed")]
     Io {

@@ -4,12 +4,12 @@
 
 use super::{
     CLUSTER_BYTES, Kind, L2_ENTRIES, Layout, Map, Qcow2Error, SIZE_MAX_BYTES,
+    direct::forget,
     layout::{COPIED, L1_CLUSTER, ZERO},
     write::io_error,
 };
 use std::{
     fs::File,
-    io::Read as _,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -25,7 +25,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Opens a file and checks its metadata: every table, every reference, every refcount, its length.
+    /// Opens a file and checks its metadata, as it is on the disk: every table, every reference, every refcount, its
+    /// length.
     pub(crate) fn open(path: &Path) -> Result<Self, Qcow2Error> {
         let file = File::open(path).map_err(|source| io_error(path, "opening it", source))?;
         let source = Source { path, file: &file };
@@ -35,6 +36,7 @@ impl Image {
         if !metadata.is_file() {
             return Err(source.damaged("it is no regular file"));
         }
+        forget(&file);
         let head = source.cluster(0)?;
         let (size_bytes, backing) = source.header(&head)?;
         let map = source.map(size_bytes)?;
@@ -66,7 +68,7 @@ impl Image {
         self.backing.as_deref()
     }
 
-    /// The file from its first byte on, for whoever reads it whole.
+    /// The file, for whoever reads it whole.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
@@ -222,10 +224,4 @@ impl Source<'_> {
         }
         Ok(())
     }
-}
-
-/// Reads from a file until the buffer is full.
-pub(super) fn fill(path: &Path, mut file: &File, bytes: &mut [u8]) -> Result<(), Qcow2Error> {
-    file.read_exact(bytes)
-        .map_err(|source| io_error(path, "reading it", source))
 }

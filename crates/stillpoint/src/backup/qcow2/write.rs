@@ -2,8 +2,17 @@
 //!
 //! *Crash consistency.* Until [`Writer::finish`] has made data and tables durable the file has no header: no tool takes
 //! it for an image. It is in a directory that no point has, besides (see `folder`).
+//!
+//! *Data goes past the page cache* where the file system can ([`direct`](super::direct)), metadata through it. No page has
+//! both, as a cluster has several pages. Data that was written directly may be in the disk's own cache still, and in a
+//! file system's journal that is not written: it is durable by the same two syncs as all else.
 
-use super::{CLUSTER_BYTES, Layout, Map, Qcow2Error, layout};
+use super::{
+    CLUSTER_BYTES, Layout, Map, Qcow2Error,
+    direct::{Direct, Way},
+    layout,
+};
+use rustix::fs::OFlags;
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt as _,
@@ -15,6 +24,7 @@ use std::{
 pub(crate) struct Writer {
     path: PathBuf,
     file: File,
+    direct: Direct,
     map: Map,
     layout: Layout,
     backing: Option<String>,
@@ -22,7 +32,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Makes a new file; it must not be there yet.
-    pub(crate) fn create(path: &Path, map: Map, backing: Option<&str>) -> Result<Self, Qcow2Error> {
+    pub(crate) fn create(path: &Path, map: Map, backing: Option<&str>, way: Way) -> Result<Self, Qcow2Error> {
         let layout = Layout::of(&map);
         // What cannot be written shall be known before the disk is read.
         layout.header(map.size_bytes(), backing)?;
@@ -33,6 +43,7 @@ impl Writer {
         file.set_len(layout.file_bytes()).map_err(io("setting its length"))?;
         Ok(Self {
             path: path.to_owned(),
+            direct: Direct::open(path, &file, OFlags::WRONLY, way),
             file,
             map,
             layout,
@@ -48,11 +59,17 @@ impl Writer {
         &self.layout
     }
 
-    /// Writes data clusters from the `data_index`th on. The last one of a disk may be short: zeroes follow it.
+    /// Writes data clusters from the `data_index`th on. The last one of a disk may be short: zeroes follow it. Whole
+    /// clusters from a [`Buffer`](super::Buffer) go to the disk directly.
     pub(crate) fn write_data(&self, data_index: u64, bytes: &[u8]) -> Result<(), Qcow2Error> {
         let clusters = (bytes.len() as u64).div_ceil(CLUSTER_BYTES);
         debug_assert!(data_index + clusters <= self.map.data_clusters());
-        self.put(self.layout.data_at(data_index), bytes, "writing data")
+        let (at, doing) = (self.layout.data_at(data_index), "writing data");
+        match self.direct.write(at, bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.put(at, bytes, doing),
+            Err(source) => Err(io_error(&self.path, doing, source)),
+        }
     }
 
     /// Writes all metadata; once it returns, the file is whole and durable.

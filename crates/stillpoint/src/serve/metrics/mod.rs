@@ -6,7 +6,7 @@
 mod http;
 mod numbers;
 
-pub(crate) use http::count;
+pub(crate) use http::{count, count_local};
 pub(crate) use numbers::Numbers;
 
 use axum::{

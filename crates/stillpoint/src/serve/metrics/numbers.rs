@@ -195,8 +195,8 @@ impl Numbers {
         to.register("stillpoint_storage_used_bytes", help, numbers.used.clone());
         let help = "Bytes that disks may grow to: the sum of their virtual sizes";
         to.register("stillpoint_storage_committed_bytes", help, numbers.committed.clone());
-        let help =
-            "Requests that were answered, by family (ovirt, volume, data, native, console, daemon, other) and status";
+        let help = "Requests that were answered, by family (ovirt, volume, data, data_local: over the unix socket; native, console, \
+                    daemon, other) and status";
         to.register("stillpoint_http_requests", help, numbers.requests.clone());
         let help = "Time until an answer begins, by family";
         to.register("stillpoint_http_request_seconds", help, numbers.request_seconds.clone());

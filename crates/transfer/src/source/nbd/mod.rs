@@ -244,11 +244,20 @@ impl NbdExport {
         connections.clear();
     }
 
-    /// Bytes of a request that goes fast: larger ones are slower with QEMU.
+    /// Bytes of a read that goes fast: larger ones are slower with QEMU.
     pub(crate) fn chunk_bytes(&self) -> u32 {
+        self.whole_blocks(256 * 1024)
+    }
+
+    /// The same of a write: each costs QEMU a look into its tables, and both sides a few changes of task.
+    pub(crate) fn write_chunk_bytes(&self) -> u32 {
+        self.whole_blocks(1024 * 1024)
+    }
+
+    /// No more than the server takes. The block's minimum is a power of two that is at most 64 KiB.
+    fn whole_blocks(&self, bytes: u32) -> u32 {
         let max = self.agreed.request_max_bytes;
-        // Whole blocks, as the minimum is a power of two that is at most 64 KiB.
-        (256 * 1024).min(max - max % self.agreed.block_min_bytes)
+        bytes.min(max - max % self.agreed.block_min_bytes)
     }
 
     /// The next extents from `offset` on: at least one, none beyond `end`.
