@@ -75,9 +75,16 @@ impl DataPlane for Transfer {
     /// # Errors
     /// `Timeout`: the source does not answer, so it is unknown whether something is still being written. `Io` and others:
     /// what was written could not be flushed, so data may be lost. In both cases the ticket stays refused, and the error
-    /// comes again with every call; after the second kind, `add` of the same id begins anew.
+    /// comes again with every call; after the second kind, `add` of the same id begins anew, and `forget` ends it.
     async fn remove(&self, id: &TicketId, limit: Duration) -> Driven<()> {
         self.0.remove(id, limit).await
+    }
+
+    /// # Errors
+    /// None.
+    async fn forget(&self, id: &TicketId) -> Driven<()> {
+        self.0.forget(id);
+        Ok(())
     }
 }
 

@@ -13,7 +13,8 @@
 //! # Cancellation
 //! An operation is ended by force only where it waits for its client. A request to the source is always waited for, as it
 //! may be half done: so once nothing runs, nothing is written either. If the source itself does not answer, `remove` says
-//! so, and the ticket stays refused until a later `remove` succeeds.
+//! so, and the ticket stays refused until a later `remove` succeeds. If what was written cannot be flushed any more, none
+//! does: then it stays until `forget`, or until it is added anew.
 
 use crate::{ranges::RangeSet, refusal::Refusal, source::Source};
 use http::StatusCode;
@@ -407,6 +408,13 @@ impl Registry {
             Err(_) => entry.state().is_lost = true,
         }
         flushed
+    }
+
+    /// See [`stillpoint_engine::ports::DataPlane::forget`].
+    pub(crate) fn forget(&self, id: &TicketId) {
+        if let Some(entry) = self.entry(id).filter(|entry| entry.state().is_lost) {
+            self.take_out(&entry);
+        }
     }
 
     fn take_out(&self, entry: &Arc<Entry>) {

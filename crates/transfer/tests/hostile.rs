@@ -313,6 +313,9 @@ async fn an_upload_whose_server_died_unflushed_never_succeeds() {
         );
     }
     assert_eq!(plane.ask("PUT", &url, &[], b"x").await.status, 403);
+    // Whoever has given the upload up can be rid of it.
+    plane.transfer.forget(&id).await.unwrap();
+    assert_eq!(plane.transfer.status(&id).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,10 +14,10 @@ const DELAY_TRANSFER_MAX_MS: u64 = 1000;
 /// The same of a VM at rest.
 const DELAY_REST_MAX_MS: u64 = 250;
 /// The same of an upload's begin and end.
-const DELAY_UPLOAD_MAX_MS: u64 = 60;
+const DELAY_UPLOAD_MAX_MS: u64 = 40;
 /// The same while its bytes are sent.
-const DELAY_SENDING_MAX_MS: u64 = 150;
-/// The same once a storage daemon is there that is to be killed: it lives as long as a merge takes.
+const DELAY_SENDING_MAX_MS: u64 = 100;
+/// The same once a storage daemon is there that is to be killed: it lives as long as a switch or a merge takes.
 const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 
 /// What is under way.
@@ -25,7 +25,7 @@ const DELAY_STORAGE_DAEMON_MAX_MS: u64 = 25;
 pub enum Kind {
     /// A backup of a VM that runs.
     Running,
-    /// A backup of a VM that is down, whose machine is the storage daemon of a merge.
+    /// A backup of a VM that is down, whose machine is the storage daemon of its switch or of a merge.
     Rest,
     /// An upload into a disk of a VM that is down, whose machine is the storage daemon that writes it.
     Upload,

@@ -1,4 +1,4 @@
-//! A VM at rest: its disks are changed by a tool and read by another one, and its machine is the storage daemon of a merge.
+//! A VM at rest: its disks are changed by a tool and read by another one, and its machine is the storage daemon that is at work on them.
 
 use super::client::{Bytes, Progress, Stage};
 use super::kill::{BackupKill, Kind};
@@ -53,8 +53,28 @@ impl World {
         Ok(())
     }
 
+    /// Looks at files, or writes to them, again as long as a merge has changed meanwhile which ones there are: what nothing
+    /// keeps apart any more is merged when nobody asks for it.
+    pub(super) fn at_peace<T>(&mut self, mut look: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            self.settled(&["down"])?;
+            let (before, looked) = (self.active()?, look(self));
+            let is_same = before == self.active()? && !self.has_job()?;
+            if is_same || begun.elapsed() > IN_ORDER_MAX {
+                return looked;
+            }
+        }
+    }
+
     /// A tool writes into the disks of the VM that is down, where no record is.
     pub(super) fn scribble(&mut self, seed: u64) -> Result<()> {
+        self.at_peace(|world| world.scribble_now(seed))?;
+        self.is_fresh = true;
+        Ok(())
+    }
+
+    fn scribble_now(&self, seed: u64) -> Result<()> {
         let mut state = seed;
         let mut below = |n: u64| next(&mut state) % n;
         for (disk, file) in self.active()?.iter().enumerate() {
@@ -76,12 +96,15 @@ impl World {
             arguments.push(text(file)?);
             tool("qemu-io", &arguments)?;
         }
-        self.is_fresh = true;
         Ok(())
     }
 
     /// What the disks of a VM that is down hold, read by nobody of ours.
-    pub(super) fn contents(&self) -> Result<Vec<Bytes>> {
+    pub(super) fn contents(&mut self) -> Result<Vec<Bytes>> {
+        self.at_peace(|world| world.contents_now())
+    }
+
+    fn contents_now(&self) -> Result<Vec<Bytes>> {
         let copy = self.daemon.data_dir().join("run/content");
         let mut all = Vec::new();
         for file in self.active()? {

@@ -58,7 +58,8 @@ impl<'a> Uploader<'a> {
         let made = patiently(|| api.post("imagetransfers", &body))?.expect(&[201])?.xml()?;
         let id = made.id()?.to_owned();
         unpoisoned(&self.transfer).replace(id.clone());
-        api.wait_status(&path(&id), "phase", "transferring", IN_ORDER_MAX)?;
+        let phase = waits(api, &id)?;
+        ensure!(phase == "transferring", "an upload that was begun is {phase}");
         self.go_on(api, &id)
     }
 
@@ -98,6 +99,16 @@ fn path(id: &str) -> String {
     format!("imagetransfers/{id}")
 }
 
+/// The phase of an upload once nothing happens by itself any more.
+fn waits(api: &Api, id: &str) -> Result<String> {
+    eventually(IN_ORDER_MAX, "an upload that waits for its client, or ends", || {
+        let shown = api.get(&path(id))?.expect(&[200])?.xml()?;
+        let phase = shown.text_at("phase").unwrap_or_default();
+        let rests = ["transferring", "paused_system", "finished_success", "finished_failure"];
+        Ok(rests.contains(&phase).then(|| phase.to_owned()))
+    })
+}
+
 impl Vault {
     /// Runs one kill in an upload. The VM is down.
     pub(super) fn crash_upload(&mut self, kill: &BackupKill) -> Result<Told> {
@@ -119,7 +130,7 @@ impl Vault {
         same(&after[DISK], &content).context("the disk that was uploaded into")?;
         let other = 1 - DISK;
         same(&after[other], &before[other]).context("the disk that was not")?;
-        self.world.verify_at_rest()?;
+        self.world.at_peace(World::verify_at_rest)?;
         self.world.expect_snapshots()?;
 
         let backed = self.back_up_next(kill.use_active)?;
@@ -165,14 +176,14 @@ impl Vault {
             ensure!(told.is_none(), "transfer {told:?} is not listed any more");
             return Ok(Fate::Never);
         };
-        let phase = self.upload_waits(id)?;
+        let phase = waits(api, id)?;
         let gone_on = match phase.as_str() {
             "finished_success" | "finished_failure" => Ok(()),
             _ if kill.forgets => Err(anyhow::Error::msg("its client gives it up")),
             "paused_system" => api
                 .post(&format!("{}/resume", path(id)), "<action/>")?
                 .expect(&[200])
-                .and_then(|_| self.upload_waits(id))
+                .and_then(|_| waits(api, id))
                 .and_then(|phase| {
                     ensure!(phase == "transferring", "a resumed upload is {phase}");
                     client.go_on(api, id)
@@ -193,16 +204,6 @@ impl Vault {
             Some("finished_success") => Ok(Fate::Succeeded),
             _ => Ok(Fate::Failed),
         }
-    }
-
-    /// The phase of an upload once nothing happens by itself any more.
-    fn upload_waits(&self, id: &str) -> Result<String> {
-        eventually(IN_ORDER_MAX, "an upload that waits for its client, or ends", || {
-            let shown = self.world.api.get(&path(id))?.expect(&[200])?.xml()?;
-            let phase = shown.text_at("phase").unwrap_or_default();
-            let rests = ["transferring", "paused_system", "finished_success", "finished_failure"];
-            Ok(rests.contains(&phase).then(|| phase.to_owned()))
-        })
     }
 }
 

@@ -96,4 +96,8 @@ pub trait DataPlane: Send + Sync + 'static {
     /// returns, no byte is read or written any more, and what was written and answered is flushed.
     /// Not there is success.
     async fn remove(&self, id: &TicketId, limit: Duration) -> Driven<()>;
+
+    /// Takes away a ticket whose removal said that what was written may be lost, for somebody who does not want it any
+    /// more. Any other one stays.
+    async fn forget(&self, id: &TicketId) -> Driven<()>;
 }

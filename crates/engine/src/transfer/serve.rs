@@ -193,7 +193,9 @@ impl Transfer {
         let ticket = row.ticket.clone();
         let removed = cx.engine.data_plane.remove(&ticket, REMOVE_LIMIT).await;
         if let Err(error) = removed {
-            // What could not be flushed is of no use any more; a ticket that is still there is.
+            // What could not be flushed is of no use any more, now or at any later try. But nothing may be closed, and no lock
+            // given back, as long as something may still be written.
+            cx.engine.data_plane.forget(&ticket).await.map_err(StepError::later)?;
             let status = cx.engine.data_plane.status(&ticket).await.map_err(StepError::later)?;
             if status.is_some() {
                 return Err(StepError::later(error));
