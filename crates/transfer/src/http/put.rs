@@ -67,7 +67,7 @@ pub(super) async fn put(
     };
     drop(gone.disarm());
     answer
-        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The operation was ended"))?
+        .map_err(|_lost| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The operation was ended"))?
         .map(|()| Response::new(Body::empty()))
 }
 
