@@ -179,7 +179,7 @@ async fn one(visitor: Visitor, router: Router, stopping: CancellationToken) {
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(ahead(stream))).await {
             Ok(Ok(mut stream)) => {
                 stream.get_mut().1.set_buffer_limit(Some(WRITE_AHEAD_BYTES));
-                http(stream, peer, router, stopping).await
+                http(stream, peer, router, stopping).await;
             }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
             Err(_elapsed) => tracing::debug!(%peer, "no TLS in time"),
