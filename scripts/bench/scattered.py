@@ -28,10 +28,10 @@ TEXT = (
     "theirs is the same script's writes into a qcow2 with a bitmap of the same grain, served by `qemu-nbd` over a unix socket; ours is "
     "HTTPS and JSON, and tells of each changed range also whether it reads as zeroes. As commands: `curl` and `nbdinfo --map`; else "
     "over a connection that is open, until the last byte is there, not parsed.",
-    "Clients: the disk is extents, data and a qcow2 file; theirs is the call `ovirt_imageio.client.download(incremental=True)` alone, of a transfer "
+    "Clients, both over the unix socket that they are offered: the disk is extents, data and a qcow2 file; theirs is the call `ovirt_imageio.client.download(incremental=True)` alone, of a transfer "
     "that is open, in a Python that runs. All of the backup: ours is all of `stillpoint backup run --incremental`: its start, login, backup, disk, "
     "finalize with the server's merge, the file read again and compared, all durable; theirs is POST, transfer, the same call, and both "
-    "finalized until `succeeded`.",
+    "finalized until `succeeded`. What ours writes goes past the page cache: its 1 GiB is with the storage when its time ends.",
 )
 DOWNLOAD = """
 import sys, time
