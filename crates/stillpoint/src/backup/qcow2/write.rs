@@ -12,9 +12,13 @@ use super::{
     direct::{Direct, Way},
     layout,
 };
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{FallocateFlags, OFlags, fallocate},
+    io::{Errno, retry_on_intr},
+};
 use std::{
     fs::{File, OpenOptions},
+    io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -36,11 +40,14 @@ impl Writer {
         let layout = Layout::of(&map);
         // What cannot be written shall be known before the disk is read.
         layout.header(map.size_bytes(), backing)?;
-        let io = |doing| move |source| io_error(path, doing, source);
+        let told = |doing| move |source| io_error(path, doing, source);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = options.open(path).map_err(io("making it"))?;
-        file.set_len(layout.file_bytes()).map_err(io("setting its length"))?;
+        let file = options.open(path).map_err(told("making it"))?;
+        file.set_len(layout.file_bytes()).map_err(told("setting its length"))?;
+        if way == Way::Direct {
+            reserve(&file, layout.file_bytes()).map_err(told("reserving its space"))?;
+        }
         Ok(Self {
             path: path.to_owned(),
             direct: Direct::open(path, &file, OFlags::WRONLY, way),
@@ -108,7 +115,17 @@ impl Writer {
     }
 }
 
-pub(super) fn io_error(path: &Path, doing: &'static str, source: std::io::Error) -> Qcow2Error {
+/// Takes all of the file's space now, as all of it will be written: that there is too little of it is known before the disk is
+/// read, and file systems let direct writes into space that is theirs go side by side.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
+        // A file system that cannot: the space is taken as it is written to.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn io_error(path: &Path, doing: &'static str, source: io::Error) -> Qcow2Error {
     Qcow2Error::Io {
         path: path.display().to_string(),
         doing,
