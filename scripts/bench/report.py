@@ -80,7 +80,7 @@ def machine(root, binary, libvirt_version, load):
             f"* Date: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC",
             f"* Build: {os.path.basename(os.path.dirname(binary))}, sources at {first_line('git', 'describe', '--always', '--dirty')}",
             f"* Machine: {processor()}, {memory} GiB memory, {platform.system()} {platform.release()}",
-            f"* Storage of all images on both sides: {file_system}, page cache on (no O_DIRECT)",
+            f"* Storage of all images on both sides: {file_system}, page cache on, but for our uploads into qcow2 images and the files of our backup client, which go past it",
             f"* {first_line('qemu-system-x86_64', '--version')}; libvirt {libvirt_version}; guests under TCG, 1 vCPU",
             f"* Load average (1/5/15 min) at the start {before}, at the end {now}",
         ]
