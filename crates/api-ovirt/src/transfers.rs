@@ -271,7 +271,7 @@ async fn an_upload_is_what_the_disk_holds_afterwards() {
 }
 
 #[tokio::test]
-async fn a_cancelled_upload_keeps_its_disk_and_says_that_it_is_illegal() {
+async fn a_cancelled_upload_keeps_its_disk_and_says_that_it_is_illegal_until_another_one_has_ended_well() {
     let front = Front::new().await;
     let disk = front.disk("cow").await;
     let id = front.transfer(&disk, "<format>raw</format>").await;
@@ -285,11 +285,17 @@ async fn a_cancelled_upload_keeps_its_disk_and_says_that_it_is_illegal() {
     assert_eq!(front.disk_status(&disk).await, "illegal");
     assert_eq!(front.act(&id, "finalize").await, StatusCode::CONFLICT);
     assert_eq!(front.events_of(&id).await, ["1033", "1074", "1073", "1031"]);
-    let again = format!("<image_transfer><disk id=\"{disk}\"/></image_transfer>");
+    let download = format!("<image_transfer><disk id=\"{disk}\"/><direction>download</direction></image_transfer>");
     assert_eq!(
-        front.ask("POST", "/imagetransfers", &again).await.status,
-        StatusCode::CONFLICT
+        front.ask("POST", "/imagetransfers", &download).await.status,
+        StatusCode::CONFLICT,
+        "nobody knows what is in it"
     );
+    // Another upload makes it whole.
+    let id = front.transfer(&disk, "<format>raw</format>").await;
+    assert_eq!(front.act(&id, "finalize").await, StatusCode::OK);
+    front.until(&id, "finished_success").await;
+    assert_eq!(front.disk_status(&disk).await, "ok");
     assert_eq!(front.engine().orphaned_locks().await.unwrap(), 0);
 }
 
